@@ -1,0 +1,273 @@
+"""The contract of a local model: its class, its configuration, its card, its registration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from pixano_cli.annotations import Category
+from pixano_cli.errors import ModelError
+
+RGBImage = NDArray[np.uint8]
+"""Pixels [height, width, 3], RGB, 0 to 255, of an image as displayed."""
+
+InputT = TypeVar("InputT", bound=BaseModel)
+OutputT = TypeVar("OutputT", bound=BaseModel)
+ModelClassT = TypeVar("ModelClassT", bound="type[InferenceModel[Any, Any]]")
+
+
+class ResourceConfig(BaseModel):
+    """What a deployed model may use.
+
+    Attributes:
+        num_gpus: Number of GPUs.
+        num_cpus: Number of CPUs.
+        memory_mb: Memory limit in MB; None means no limit.
+    """
+
+    num_gpus: float = 0.0
+    num_cpus: float = 1.0
+    memory_mb: int | None = None
+
+
+class AutoscalingConfig(BaseModel):
+    """How a server scales a deployed model; kept for configurations written for one.
+
+    Attributes:
+        min_replicas: Fewest replicas.
+        max_replicas: Most replicas.
+        target_num_ongoing_requests_per_replica: Requests one replica should have under way.
+        downscale_delay_s: Seconds before scaling down.
+        upscale_delay_s: Seconds before scaling up.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 4
+    target_num_ongoing_requests_per_replica: int = 2
+    downscale_delay_s: float = 60
+    upscale_delay_s: float = 5
+
+
+class ModelDeploymentConfig(BaseModel):
+    """Configuration of one model.
+
+    Attributes:
+        name: Unique model name.
+        capability: What the model does: "detection", "segmentation", "tracking", "vlm", "embedding".
+        model_class: Name the class is registered under.
+        model_params: Parameters for the model; `device` is one of them.
+        resources: What it may use.
+        autoscaling: How a server scales it.
+        max_batch_size: Most inputs given to `predict_batch` at once; 1 disables batching.
+        batch_wait_timeout_s: Seconds to wait for a batch to fill.
+    """
+
+    name: str
+    capability: str
+    model_class: str
+    model_params: dict[str, Any] = Field(default_factory=dict)
+    resources: ResourceConfig = Field(default_factory=ResourceConfig)
+    autoscaling: AutoscalingConfig = Field(default_factory=AutoscalingConfig)
+    max_batch_size: int = 1
+    batch_wait_timeout_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A file of weights shipped as package data of `package`."""
+
+    package: str
+    name: str
+    sha256: str
+
+    @property
+    def size(self) -> int:
+        """Size in bytes.
+
+        Raises:
+            ModelError: If the file is missing.
+        """
+        return len(self._read())
+
+    def read(self) -> bytes:
+        """Return the content after checking its digest.
+
+        Raises:
+            ModelError: If the file is missing or is not what it was when it was packaged.
+        """
+        content = self._read()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ModelError(
+                f"weights {self.name} are damaged (sha256 differs): reinstall pixano-annotate"
+                if self.package.startswith("pixano_cli.")
+                else f"weights {self.name} of {self.package} are damaged (sha256 differs): "
+                "reinstall the package"
+            )
+        return content
+
+    def _read(self) -> bytes:
+        try:
+            return resources.files(self.package).joinpath(self.name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"weights {self.name} of {self.package} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of a model without loading it.
+
+    Attributes:
+        description: One line for people.
+        license: SPDX identifier of the weights' licence.
+        origin: Where the weights come from.
+        weights: The files of weights.
+        categories: The classes of a model with a class set of its own; None for a model that
+            detects whatever classes are named, or that knows no classes.
+    """
+
+    description: str
+    license: str
+    origin: str
+    weights: tuple[WeightFile, ...] = ()
+    categories: tuple[Category, ...] | None = None
+
+
+class InferenceModel(ABC, Generic[InputT, OutputT]):
+    """Base of every local model.
+
+    A model is made with its configuration, loaded once, and then asked from several threads at
+    once: `predict` must not keep state between calls.
+
+    Example:
+        ```python
+        @register_model("my-detector")
+        class MyDetector(DetectionModel):
+            def load_model(self):
+                self.net = load_weights(self.config.model_params["path"])
+
+            def predict(self, input: DetectionInput) -> DetectionOutput:
+                boxes, scores, classes = self.net(input.image)
+                return DetectionOutput(boxes=boxes, scores=scores, classes=classes)
+        ```
+    """
+
+    capability_name: ClassVar[str | None] = None
+    card: ClassVar[ModelCard | None] = None
+
+    def __init__(self, config: ModelDeploymentConfig) -> None:
+        """Initialize the model with deployment config.
+
+        Args:
+            config: Model deployment configuration.
+        """
+        self._config = config
+
+    @property
+    def config(self) -> ModelDeploymentConfig:
+        """Model deployment configuration."""
+        return self._config
+
+    @property
+    def model_name(self) -> str:
+        """Unique model name."""
+        return self._config.name
+
+    @property
+    def capability(self) -> str:
+        """Capability handled by this model."""
+        return self._config.capability
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Model metadata. Override for custom metadata."""
+        return {
+            "model_name": self.model_name,
+            "capability": self.capability,
+            "model_class": self._config.model_class,
+        }
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of what determines the model's answers: its weights and its parameters.
+
+        A model with weights of its own outside its card overrides this.
+        """
+        parameters = {
+            key: value for key, value in self._config.model_params.items() if key != "device"
+        }
+        weights = [file.sha256 for file in self.card.weights] if self.card else []
+        if weights and not parameters:
+            identity = "".join(weights)
+        else:
+            identity = json.dumps(
+                [type(self).__module__, type(self).__qualname__, weights, parameters],
+                sort_keys=True,
+                default=str,
+            )
+        if len(weights) == 1 and not parameters:
+            return weights[0]
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+    @abstractmethod
+    def load_model(self) -> None:
+        """Load weights and whatever `predict` needs. Called once, before the first `predict`.
+
+        Raises:
+            ModelError: If the weights are missing or damaged.
+        """
+
+    @abstractmethod
+    def predict(self, input: InputT) -> OutputT:  # noqa: A002 - the published name
+        """Run inference on one input.
+
+        Args:
+            input: The capability's input.
+
+        Returns:
+            The capability's output.
+        """
+
+    def predict_batch(self, inputs: list[InputT]) -> list[OutputT]:
+        """Run inference on several inputs; one output each, in order.
+
+        Override it where one pass over many is faster, and have `max_batch_size` above 1.
+        """
+        return [self.predict(each) for each in inputs]
+
+    def unload(self) -> None:
+        """Free what `load_model` took. Override for custom cleanup."""
+
+
+_REGISTRY: dict[str, type[InferenceModel[Any, Any]]] = {}
+
+
+def register_model(name: str | None = None) -> Callable[[ModelClassT], ModelClassT]:
+    """Register a model class under `name`, by default the class's own.
+
+    Raises:
+        ValueError: If another class has the name already.
+    """
+
+    def register(model_class: ModelClassT) -> ModelClassT:
+        registered = name or model_class.__name__
+        known = _REGISTRY.get(registered)
+        if known is not None and known is not model_class:
+            raise ValueError(f"model {registered!r} is already registered by {known.__module__}")
+        _REGISTRY[registered] = model_class
+        return model_class
+
+    return register
+
+
+def registered_models() -> dict[str, type[InferenceModel[Any, Any]]]:
+    """Return every registered model class by name, in order of name."""
+    return dict(sorted(_REGISTRY.items()))
