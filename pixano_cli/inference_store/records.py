@@ -1,0 +1,137 @@
+"""Putting inferences into the tables: the one place that writes them, one or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, insert
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pixano_cli.inference_store import schema
+from pixano_cli.inference_store.database import now
+
+# SQLite takes 32,766 bound values in a statement; an inference has 17.
+ROWS_A_STATEMENT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An inference as it goes into the tables.
+
+    Attributes:
+        model_id: A registered model.
+        inference_id: Unique for the model.
+        task_type: A TaskType's value.
+        inference_action: An InferenceAction's value.
+        data_hash: sha256 of the input, as hex digest.
+        data_size: Size of the input in bytes.
+        elements: The deconstructed list, each with a `label`; None where there is none.
+        embedding: The answer of an embedding model.
+        metadata: (type, value) by key; values as text.
+        request_key: What was asked, apart from the input and its prompts.
+    """
+
+    model_id: str
+    inference_id: str
+    task_type: str
+    inference_action: str
+    data_hash: str
+    data_size: int
+    elements: Sequence[Mapping[str, Any]] | None = None
+    embedding: Sequence[float] | None = None
+    data_source: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    data_storage_key: str | None = None
+    is_protected: bool = False
+    metadata: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    request_key: str | None = None
+
+    @property
+    def version(self) -> str:
+        """Return "v2" for a deconstructed answer, else "v1"."""
+        return "v1" if self.elements is None else "v2"
+
+    @property
+    def data(self) -> str | None:
+        """The answer as JSON text."""
+        answer = self.elements if self.elements is not None else self.embedding
+        return None if answer is None else orjson.dumps(answer).decode()
+
+
+def insert_records(connection: Connection, records: Sequence[Record]) -> set[tuple[str, str]]:
+    """Insert the records that are not there yet; those that are stay as they are.
+
+    Args:
+        connection: A connection in a writing transaction.
+        records: Any number; their models are registered.
+
+    Returns:
+        (model_id, inference_id) of the records that were inserted.
+    """
+    unique = {(record.model_id, record.inference_id): record for record in reversed(records)}
+    new = list(reversed(unique.values()))
+    inserted: dict[tuple[str, str], int] = {}
+    for start in range(0, len(new), ROWS_A_STATEMENT):
+        inserted |= _insert_inferences(connection, new[start : start + ROWS_A_STATEMENT])
+    elements = []
+    metadata = []
+    for key, row in inserted.items():
+        record = unique[key]
+        elements += [
+            {
+                "inference": row,
+                "position": position,
+                "label": element["label"],
+                "score": element.get("score"),
+            }
+            for position, element in enumerate(record.elements or ())
+        ]
+        metadata += [
+            {"inference": row, "key": name, "type": kind, "value": value}
+            for name, (kind, value) in record.metadata.items()
+        ]
+    if elements:
+        connection.execute(insert(schema.elements), elements)
+    if metadata:
+        connection.execute(insert(schema.metadata), metadata)
+    return set(inserted)
+
+
+def _insert_inferences(
+    connection: Connection, records: Sequence[Record]
+) -> dict[tuple[str, str], int]:
+    created_at = now()
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    table = schema.inferences
+    rows = [
+        {
+            "model_id": record.model_id,
+            "inference_id": record.inference_id,
+            "created_at": created_at,
+            "updated_at": created_at,
+            "task_type": record.task_type,
+            "inference_action": record.inference_action,
+            "version": record.version,
+            "data": record.data,
+            "data_hash": record.data_hash,
+            "data_size": record.data_size,
+            "data_source": record.data_source,
+            "latitude": record.latitude,
+            "longitude": record.longitude,
+            "data_storage_key": record.data_storage_key,
+            "is_protected": record.is_protected,
+            "request_key": record.request_key,
+        }
+        for record in records
+    ]
+    statement = dialect.insert(table).on_conflict_do_nothing(
+        index_elements=["model_id", "inference_id"]
+    )
+    result = connection.execute(
+        statement.returning(table.c.model_id, table.c.inference_id, table.c.id), rows
+    )
+    return {(model_id, inference_id): row for model_id, inference_id, row in result.tuples()}
