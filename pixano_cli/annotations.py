@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, NamedTuple
 
 from pixano_cli import rle
@@ -34,12 +35,17 @@ class Box(NamedTuple):
         return not (self.xmax > self.xmin and self.ymax > self.ymin)
 
     def clip(self, width: int, height: int) -> Box:
-        """Return the part of the box inside an image of `width` x `height` pixels."""
+        """Return the part of the box inside an image of `width` x `height` pixels.
+
+        A NaN stays a NaN, so that the box stays empty. The coordinates are floats and never -0.0,
+        so that equal boxes are written alike.
+        """
+        # Adding 0.0 turns an int into a float and -0.0 into 0.0.
         return Box(
-            min(max(self.xmin, 0.0), float(width)),
-            min(max(self.ymin, 0.0), float(height)),
-            min(max(self.xmax, 0.0), float(width)),
-            min(max(self.ymax, 0.0), float(height)),
+            min(max(self.xmin + 0.0, 0.0), float(width)),
+            min(max(self.ymin + 0.0, 0.0), float(height)),
+            min(max(self.xmax + 0.0, 0.0), float(width)),
+            min(max(self.ymax + 0.0, 0.0), float(height)),
         )
 
 
@@ -134,13 +140,30 @@ def annotation_from_element(
         area = box.area
     if box.is_empty:
         return None
-    return Annotation(element["label"], element.get("score"), box, area, mask)
+    score = element.get("score")
+    if score is not None:
+        score = float(score) if score == score else None
+    return Annotation(element["label"], score, box, area, mask)
 
 
 def order(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
-    """Sort best score first; ties by label and box, so that the order never depends on the run."""
-    return tuple(
-        sorted(annotations, key=lambda each: (-(each.score or 0.0), each.label, each.box))
+    """Sort best score first, those without a score last.
+
+    Ties are broken by label, box, mask and track: annotations that differ have one order, and it
+    does not depend on the run.
+    """
+    return tuple(sorted(annotations, key=_rank))
+
+
+def _rank(annotation: Annotation) -> tuple[Any, ...]:
+    score, mask, track_id = annotation.score, annotation.mask, annotation.track_id
+    return (
+        inf if score is None else -score,
+        annotation.label,
+        annotation.box,
+        b"" if mask is None else mask.counts,
+        -1 if track_id is None else track_id,
+        annotation.area,
     )
 
 
@@ -155,9 +178,19 @@ def number(
     category_ids = {category.name: category.id for category in categories}
     next_id = 1
     for image_id, image in enumerate(images, start=1):
+        # Named one by one: dataclasses.replace takes twice as long, for each of a million.
         numbered = tuple(
-            replace(each, id=next_id + index, category_id=category_ids[each.label])
-            for index, each in enumerate(image.annotations)
+            Annotation(
+                each.label,
+                each.score,
+                each.box,
+                each.area,
+                each.mask,
+                each.track_id,
+                category_ids[each.label],
+                annotation_id,
+            )
+            for annotation_id, each in enumerate(image.annotations, start=next_id)
         )
         next_id += len(numbered)
         yield replace(image, id=image_id, annotations=numbered)

@@ -1,0 +1,145 @@
+"""The record of every inference: registered, stored, searched.
+
+All names of the documented interface are here: `istore.filter_inferences(...)`. Nothing heavy
+is imported until one of them is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pixano_cli.inference_store.connection import connect as connect
+    from pixano_cli.inference_store.database import Store as Store
+    from pixano_cli.inference_store.inference import count_inferences as count_inferences
+    from pixano_cli.inference_store.inference import create_inference as create_inference
+    from pixano_cli.inference_store.inference import delete_inference as delete_inference
+    from pixano_cli.inference_store.inference import filter_inferences as filter_inferences
+    from pixano_cli.inference_store.inference import get_inference as get_inference
+    from pixano_cli.inference_store.metadata import create_metadata as create_metadata
+    from pixano_cli.inference_store.metadata import delete_metadata as delete_metadata
+    from pixano_cli.inference_store.metadata import get_data_hash as get_data_hash
+    from pixano_cli.inference_store.metadata import get_metadata as get_metadata
+    from pixano_cli.inference_store.metadata import (
+        map_to_inference_store_metadata as map_to_inference_store_metadata,
+    )
+    from pixano_cli.inference_store.models import BaseInferenceFilter as BaseInferenceFilter
+    from pixano_cli.inference_store.models import (
+        DeconstructedInferenceFilter as DeconstructedInferenceFilter,
+    )
+    from pixano_cli.inference_store.models import EmbeddingDistanceMetric as EmbeddingDistanceMetric
+    from pixano_cli.inference_store.models import EmbeddingFilter as EmbeddingFilter
+    from pixano_cli.inference_store.models import GeoCircle as GeoCircle
+    from pixano_cli.inference_store.models import GeolocationFilter as GeolocationFilter
+    from pixano_cli.inference_store.models import GeoPoint as GeoPoint
+    from pixano_cli.inference_store.models import GeoRectangle as GeoRectangle
+    from pixano_cli.inference_store.models import Inference as Inference
+    from pixano_cli.inference_store.models import InferenceAction as InferenceAction
+    from pixano_cli.inference_store.models import Metadata as Metadata
+    from pixano_cli.inference_store.models import MetadataFilter as MetadataFilter
+    from pixano_cli.inference_store.models import MetadataFilterOperator as MetadataFilterOperator
+    from pixano_cli.inference_store.models import MetadataFilterType as MetadataFilterType
+    from pixano_cli.inference_store.models import MetadataType as MetadataType
+    from pixano_cli.inference_store.models import Model as Model
+    from pixano_cli.inference_store.models import (
+        NewExtendedMetadataRequest as NewExtendedMetadataRequest,
+    )
+    from pixano_cli.inference_store.models import NewGetInferencesRequest as NewGetInferencesRequest
+    from pixano_cli.inference_store.models import (
+        NewInferenceAndMetadataCollection as NewInferenceAndMetadataCollection,
+    )
+    from pixano_cli.inference_store.models import (
+        NewInferenceStorageRequest as NewInferenceStorageRequest,
+    )
+    from pixano_cli.inference_store.models import (
+        NewMetadataCollectionRequest as NewMetadataCollectionRequest,
+    )
+    from pixano_cli.inference_store.models import NewRegisterModelRequest as NewRegisterModelRequest
+    from pixano_cli.inference_store.models import (
+        NewStandardMetadataRequest as NewStandardMetadataRequest,
+    )
+    from pixano_cli.inference_store.models import Pagination as Pagination
+    from pixano_cli.inference_store.models import (
+        PaginationEmbeddingSortField as PaginationEmbeddingSortField,
+    )
+    from pixano_cli.inference_store.models import (
+        PaginationGranularInferenceSortField as PaginationGranularInferenceSortField,
+    )
+    from pixano_cli.inference_store.models import PaginationSortDirection as PaginationSortDirection
+    from pixano_cli.inference_store.models import PaginationSortField as PaginationSortField
+    from pixano_cli.inference_store.models import TaskType as TaskType
+    from pixano_cli.inference_store.models import TimeWindowFilter as TimeWindowFilter
+    from pixano_cli.inference_store.register import get_registered_model as get_registered_model
+    from pixano_cli.inference_store.register import (
+        register_model_for_inference_storage as register_model_for_inference_storage,
+    )
+else:
+    import importlib
+
+    _NAMES = {
+        "connection": ["connect"],
+        "database": ["Store"],
+        "inference": [
+            "count_inferences",
+            "create_inference",
+            "delete_inference",
+            "filter_inferences",
+            "get_inference",
+        ],
+        "metadata": [
+            "create_metadata",
+            "delete_metadata",
+            "get_data_hash",
+            "get_metadata",
+            "map_to_inference_store_metadata",
+        ],
+        "models": [
+            "BaseInferenceFilter",
+            "DeconstructedInferenceFilter",
+            "EmbeddingDistanceMetric",
+            "EmbeddingFilter",
+            "GeoCircle",
+            "GeoPoint",
+            "GeoRectangle",
+            "GeolocationFilter",
+            "Inference",
+            "InferenceAction",
+            "Metadata",
+            "MetadataFilter",
+            "MetadataFilterOperator",
+            "MetadataFilterType",
+            "MetadataType",
+            "Model",
+            "NewExtendedMetadataRequest",
+            "NewGetInferencesRequest",
+            "NewInferenceAndMetadataCollection",
+            "NewInferenceStorageRequest",
+            "NewMetadataCollectionRequest",
+            "NewRegisterModelRequest",
+            "NewStandardMetadataRequest",
+            "Pagination",
+            "PaginationEmbeddingSortField",
+            "PaginationGranularInferenceSortField",
+            "PaginationSortDirection",
+            "PaginationSortField",
+            "TaskType",
+            "TimeWindowFilter",
+        ],
+        "register": ["get_registered_model", "register_model_for_inference_storage"],
+    }
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+    __all__ = sorted(_HOMES)
+
+    def __getattr__(name):
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        elif name in _NAMES:
+            value = importlib.import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_HOMES, *_NAMES})

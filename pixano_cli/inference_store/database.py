@@ -10,19 +10,24 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep, time_ns
+from threading import Lock
+from time import monotonic, sleep, time_ns
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from pixano_cli.errors import StoreError
+from pixano_cli.inference_store import values
 
 DEFAULT_FOLDER = ".pixano-annotate"
 FILE_NAME = "store.sqlite3"
 VERSION_TABLE = "pixano_store_version"
 SCHEMA_VERSION = "0001"
 LOCK_TIMEOUT_S = 30.0
+
+# Alembic keeps the migration under way in module globals.
+_migrating = Lock()
 
 
 def now() -> int:
@@ -73,6 +78,16 @@ class Store:
         self.close()
 
 
+def store_folder(folder: str | os.PathLike[str] | None = None) -> str:
+    """Return the folder that is meant: the one given, else PIXANO_STORE, else the default."""
+    return os.fspath(folder or os.environ.get("PIXANO_STORE") or DEFAULT_FOLDER)
+
+
+def store_exists(folder: str | os.PathLike[str] | None = None) -> bool:
+    """Return whether `open_store` would find a store instead of making one."""
+    return Path(store_folder(folder), FILE_NAME).exists()
+
+
 def open_store(folder: str | os.PathLike[str] | None = None, *, create: bool = True) -> Store:
     """Open the store in `folder`, making or upgrading it as needed.
 
@@ -83,18 +98,22 @@ def open_store(folder: str | os.PathLike[str] | None = None, *, create: bool = T
     Raises:
         StoreError: If it is no store, is of a newer version, or cannot be opened.
     """
-    path = Path(folder or os.environ.get("PIXANO_STORE") or DEFAULT_FOLDER)
+    named = store_folder(folder)
+    if "://" in named:
+        raise StoreError(f"store {named}: only a folder can be a store in this version")
+    path = Path(named)
     file = path / FILE_NAME
-    if "://" in str(folder or ""):
-        raise StoreError(f"store {folder}: only a folder can be a store in this version")
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"store {path} is a file, not a store's folder: name another with --store")
-    if not create and not file.exists():
-        raise StoreError(f"store {path}: there is none here: name another with --store")
     try:
+        if path.exists() and not path.is_dir():
+            raise StoreError(
+                f"store {path} is a file, not a store's folder: name another with --store"
+            )
+        if not create and not file.exists():
+            raise StoreError(f"store {path}: there is none here: name another with --store")
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"store {path} cannot be made: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"store {named!r} cannot be made: {reason}") from error
     store = Store(path, _engine(file))
     try:
         _bring_up_to_date(store)
@@ -110,6 +129,10 @@ def _engine(file: Path) -> Engine:
         creator=lambda: sqlite3.connect(
             file, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
         ),
+        # Without a file name in its URL SQLAlchemy takes it for a database in memory, and its
+        # pool for those closes connections that other threads still use.
+        poolclass=QueuePool,
+        max_overflow=-1,
     )
 
     @event.listens_for(engine, "connect")
@@ -117,6 +140,7 @@ def _engine(file: Path) -> Engine:
         connection.execute("PRAGMA foreign_keys=ON")
         # With write-ahead logging a kill loses nothing; a power cut loses at most the last commits.
         connection.execute("PRAGMA synchronous=NORMAL")
+        values.install(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -135,7 +159,7 @@ def _bring_up_to_date(store: Store) -> None:
     with store.write() as connection:
         # Another process may have made it meanwhile.
         if _read_version(connection, store.folder) != SCHEMA_VERSION:
-            _migrate(connection)
+            _migrate(connection, store.folder)
 
 
 def _version(store: Store) -> str | None:
@@ -163,29 +187,38 @@ def _read_version(connection: Connection, folder: Path) -> str | None:
 
 def _use_write_ahead_log(file: Path) -> None:
     """Switch the file to write-ahead logging, which SQLite does not wait for by itself."""
-    attempts = 100
-    for attempt in range(attempts):
-        connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+    deadline = monotonic() + LOCK_TIMEOUT_S
+    while True:
+        # Each try ends at once, so that all of them together take no longer than one wait.
+        connection = sqlite3.connect(file, timeout=0, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if attempt == attempts - 1 or error.sqlite_errorname != "SQLITE_BUSY":
+            if monotonic() > deadline or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise
-            sleep(0.05)
         finally:
             connection.close()
+        sleep(0.05)
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection, folder: Path) -> None:
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", "pixano_cli:inference_store/migrations")
     config.attributes["connection"] = connection
     config.attributes["version_table"] = VERSION_TABLE
-    command.upgrade(config, SCHEMA_VERSION)
+    try:
+        with _migrating:
+            command.upgrade(config, SCHEMA_VERSION)
+    except CommandError as error:
+        raise StoreError(
+            f"store {folder} cannot be brought to schema {SCHEMA_VERSION}: {error}: "
+            "name another folder with --store"
+        ) from error
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, ClassVar, Generic, TypeVar
@@ -62,7 +63,7 @@ class ModelDeploymentConfig(BaseModel):
 
     Attributes:
         name: Unique model name.
-        capability: What the model does: "detection", "segmentation", "tracking", "vlm", "embedding".
+        capability: What it does: "detection", "segmentation", "tracking", "vlm" or "embedding".
         model_class: Name the class is registered under.
         model_params: Parameters for the model; `device` is one of them.
         resources: What it may use.
@@ -96,7 +97,7 @@ class WeightFile:
         Raises:
             ModelError: If the file is missing.
         """
-        return len(self._read())
+        return len(self._content())
 
     def read(self) -> bytes:
         """Return the content after checking its digest.
@@ -104,21 +105,22 @@ class WeightFile:
         Raises:
             ModelError: If the file is missing or is not what it was when it was packaged.
         """
-        content = self._read()
+        content = self._content()
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise ModelError(
-                f"weights {self.name} are damaged (sha256 differs): reinstall pixano-annotate"
-                if self.package.startswith("pixano_cli.")
-                else f"weights {self.name} of {self.package} are damaged (sha256 differs): "
-                "reinstall the package"
+                f"weights {self.name} of {self.package} are damaged (sha256 differs): "
+                "install the package again"
             )
         return content
 
-    def _read(self) -> bytes:
+    def _content(self) -> bytes:
         try:
             return resources.files(self.package).joinpath(self.name).read_bytes()
-        except OSError as error:
-            raise ModelError(f"weights {self.name} of {self.package} cannot be read: {error}") from error
+        except (OSError, ImportError) as error:
+            raise ModelError(
+                f"weights {self.name} of {self.package} cannot be read ({error}): "
+                "install the package again"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,22 +201,18 @@ class InferenceModel(ABC, Generic[InputT, OutputT]):
     def digest(self) -> str:
         """Hex digest of what determines the model's answers: its weights and its parameters.
 
-        A model with weights of its own outside its card overrides this.
+        The digest of the weights' file, where the card names one and there are no parameters but
+        the device. A class whose card names no weights stands for itself, by module and name; one
+        that has weights of its own outside its card overrides this.
         """
+        weights = [file.sha256 for file in self.card.weights] if self.card else []
         parameters = {
             key: value for key, value in self._config.model_params.items() if key != "device"
         }
-        weights = [file.sha256 for file in self.card.weights] if self.card else []
-        if weights and not parameters:
-            identity = "".join(weights)
-        else:
-            identity = json.dumps(
-                [type(self).__module__, type(self).__qualname__, weights, parameters],
-                sort_keys=True,
-                default=str,
-            )
         if len(weights) == 1 and not parameters:
             return weights[0]
+        subject = weights or [type(self).__module__, type(self).__qualname__]
+        identity = json.dumps([subject, parameters], sort_keys=True, default=str)
         return hashlib.sha256(identity.encode()).hexdigest()
 
     @abstractmethod
@@ -266,6 +264,18 @@ def register_model(name: str | None = None) -> Callable[[ModelClassT], ModelClas
         return model_class
 
     return register
+
+
+@contextmanager
+def registering_all_or_none() -> Iterator[None]:
+    """Take back what was registered inside the block if the block raises."""
+    before = set(_REGISTRY)
+    try:
+        yield
+    except BaseException:
+        for name in set(_REGISTRY) - before:
+            del _REGISTRY[name]
+        raise
 
 
 def registered_models() -> dict[str, type[InferenceModel[Any, Any]]]:

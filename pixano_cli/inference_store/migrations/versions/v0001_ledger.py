@@ -129,7 +129,9 @@ def upgrade() -> None:
             "inference", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column(
+            "label", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False
+        ),
         sa.Column("score", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["inference"], ["inferences.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("inference", "position"),
@@ -141,9 +143,13 @@ def upgrade() -> None:
         sa.Column(
             "inference", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
-        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column(
+            "key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False
+        ),
         sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column(
+            "value", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False
+        ),
         sa.ForeignKeyConstraint(["inference"], ["inferences.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("inference", "key"),
         sqlite_with_rowid=False,

@@ -1,0 +1,336 @@
+"""A whole job, from sources to outputs: the order of things, the same for every command."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from pixano_cli import __version__
+from pixano_cli.annotate.identity import canonical_json
+from pixano_cli.annotate.outputs import (
+    Output,
+    plan_outputs,
+    write_failures,
+    write_outputs,
+    write_run_file,
+)
+from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
+from pixano_cli.annotate.run import Progress, run_items
+from pixano_cli.annotate.settings import Settings
+from pixano_cli.annotate.summary import MaxFailures, Summary
+from pixano_cli.annotate.task import STORED_AS, Task
+from pixano_cli.annotate.view import View, annotated_images
+from pixano_cli.annotations import Category
+from pixano_cli.errors import PixanoAnnotateError, UsageError
+from pixano_cli.inference.provider import InferenceProvider
+from pixano_cli.inference.registry import get_provider
+from pixano_cli.inference_store import ledger
+from pixano_cli.inference_store.database import Store, open_store, store_exists
+from pixano_cli.inference_store.models import NewRegisterModelRequest
+from pixano_cli.inference_store.register import put_model
+from pixano_cli.media.discover import SourceFile, discover
+
+T = TypeVar("T")
+
+PROJECT = "pixano-annotate"
+
+
+class StoppedError(PixanoAnnotateError):
+    """A run was asked to stop before its end; what it had recorded is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a command makes of its options: a task, and how its outputs are labelled.
+
+    Attributes:
+        task: What every image is asked.
+        categories: The label set; None numbers the labels that occur.
+        prompts: The prompts of each image by file name; None where a detector gives them.
+    """
+
+    task: Task
+    categories: tuple[Category, ...] | None = None
+    prompts: ItemPrompts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do."""
+
+    task: str
+    model: str
+    provider: str
+    total: int
+    cached: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to the object that `--dry-run --json` prints."""
+        return asdict(self) | {"pending": self.total - self.cached}
+
+
+class Silence:
+    """Progress that nobody is told of."""
+
+    def start(self, total: int, cached: int) -> None:
+        """Do nothing."""
+
+    def advance(self, outcome: ledger.Outcome) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+Assign = Callable[[InferenceProvider], Awaitable[Assignment]]
+
+
+def execute(
+    sources: Sequence[str],
+    outputs: Sequence[str | Path],
+    settings: Settings,
+    assign: Assign,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Annotate the sources and write the outputs.
+
+    Args:
+        sources: Files, folders, globs, or `-` for a list on standard input.
+        outputs: The files to write.
+        settings: How.
+        assign: Makes the task, given the provider.
+        progress: Told of every file.
+        stop: Once set, the run ends as soon as what is in flight is recorded.
+
+    Raises:
+        PixanoAnnotateError: If the job cannot be begun or ended; `StoppedError` if it was stopped.
+    """
+    started = monotonic()
+    stop = stop or threading.Event()
+    progress = progress or Silence()
+    max_failures = MaxFailures.parse(settings.max_failures)
+    planned = plan_outputs(outputs, settings.format)
+    files = _files(sources, settings)
+
+    async def annotate() -> Summary:
+        provider = _provider(settings)
+        try:
+            assignment = await assign(provider)
+            items = items_of(files, assignment.prompts)
+            with open_store(settings.store) as store:
+                run_id = _begin(store, sources, settings, assignment, planned)
+                _add_items(store, run_id, items, settings, assignment.task.view)
+                counts = ledger.count_items(store, run_id)
+                progress.start(sum(counts.values()), counts["cached"])
+                try:
+                    if counts["pending"]:
+                        await run_items(
+                            assignment.task,
+                            store,
+                            run_id,
+                            concurrency=settings.workers,
+                            again=settings.overwrite,
+                            stop=stop,
+                            progress=progress,
+                        )
+                finally:
+                    progress.stop()
+                return _conclude(store, run_id, assignment, planned, started, max_failures)
+        finally:
+            await provider.aclose()
+
+    return _run(annotate())
+
+
+def forecast(sources: Sequence[str], settings: Settings, assign: Assign) -> Forecast:
+    """Tell what `execute` would do, without doing or writing anything.
+
+    Raises:
+        PixanoAnnotateError: Where `execute` would, before its first inference.
+    """
+    files = _files(sources, settings)
+
+    async def look() -> Forecast:
+        provider = _provider(settings)
+        try:
+            assignment = await assign(provider)
+        finally:
+            await provider.aclose()
+        task = assignment.task
+        items = items_of(files, assignment.prompts)
+        store = open_store(settings.store) if store_exists(settings.store) else None
+        total = cached = 0
+        try:
+            for page, recorded in plan_pages(
+                store, task.view, items, again=settings.overwrite, checksum=settings.checksum
+            ):
+                total += len(page)
+                cached += len(recorded)
+        finally:
+            if store:
+                store.close()
+        return Forecast(
+            task.name, task.requests[-1].model, task.requests[-1].provider, total, cached
+        )
+
+    return _run(look())
+
+
+def provenance(task_name: str, view: View, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what every output says about where it comes from: no time, no path, no host."""
+    return {
+        "description": "Pre-annotations made by pixano-annotate",
+        "version": __version__,
+        "task": task_name,
+        "coordinates": "pixels of the image as displayed (EXIF orientation applied)",
+        "threshold": view.threshold,
+        "classes": None if view.labels is None else sorted(view.labels),
+        "requests": list(requests),
+    }
+
+
+def _files(sources: Sequence[str], settings: Settings) -> Iterator[SourceFile]:
+    """Return the files of the sources, of which there is at least one."""
+    if not sources:
+        raise UsageError("no source: name a file, a folder, a glob, or - for a list on stdin")
+    files = discover(sources, recursive=settings.recursive)
+    first = next(files, None)
+    if first is None:
+        raise UsageError(f"no images in {', '.join(map(str, sources))}")
+    return chain([first], files)
+
+
+def _provider(settings: Settings) -> InferenceProvider:
+    return get_provider(
+        settings.provider,
+        device=settings.device,
+        concurrency=settings.workers,
+        batch_size=settings.batch_size,
+    )
+
+
+def _begin(
+    store: Store,
+    sources: Sequence[str],
+    settings: Settings,
+    assignment: Assignment,
+    outputs: Sequence[Output],
+) -> str:
+    task, view = assignment.task, assignment.task.view
+    run_id = uuid4().hex
+    requests = [request.to_dict() for request in task.requests]
+    roots = sorted(source if source == "-" else str(Path(source).absolute()) for source in sources)
+    job_key = hashlib.sha256(
+        canonical_json([roots, [request.key for request in task.requests], task.name])
+    ).hexdigest()
+    job = {
+        "task": task.name,
+        "sources": roots,
+        "outputs": [str(output.path.absolute()) for output in outputs],
+        "view": {
+            "detector": view.detector,
+            "segmenter": view.segmenter,
+            "threshold": view.threshold,
+            "labels": None if view.labels is None else sorted(view.labels),
+        },
+        "categories": None
+        if assignment.categories is None
+        else [asdict(category) for category in assignment.categories],
+        "requests": requests,
+    }
+    with store.write() as connection:
+        ledger.begin_run(connection, run_id, job_key, job)
+        for request in task.requests:
+            task_type, _ = STORED_AS[request.task]
+            model = NewRegisterModelRequest(
+                model_id=request.model, project_id=PROJECT, task_type=task_type
+            )
+            put_model(connection, model)
+            ledger.keep_request(connection, request.key, request.to_dict())
+    return run_id
+
+
+def _add_items(
+    store: Store, run_id: str, items: Iterator[ledger.Item], settings: Settings, view: View
+) -> None:
+    planned = plan_pages(store, view, items, again=settings.overwrite, checksum=settings.checksum)
+    for page, recorded in planned:
+        with store.write() as connection:
+            ledger.add_items(connection, run_id, page, recorded)
+
+
+def _conclude(
+    store: Store,
+    run_id: str,
+    assignment: Assignment,
+    outputs: Sequence[Output],
+    started: float,
+    max_failures: MaxFailures,
+) -> Summary:
+    task = assignment.task
+    counts = ledger.count_items(store, run_id)
+    total = sum(counts.values())
+    if counts["pending"]:
+        raise StoppedError(
+            f"stopped: {total - counts['pending']} of {total} files are done; "
+            "run the same command again to go on from there"
+        )
+    origin = provenance(task.name, task.view, [each.to_dict() for each in task.requests])
+    written = write_outputs(
+        outputs,
+        lambda: annotated_images(store, run_id, task.view),
+        assignment.categories,
+        origin,
+    )
+    write_failures(outputs, store, run_id)
+    summary = Summary(
+        task=task.name,
+        model=task.requests[-1].model,
+        provider=task.requests[-1].provider,
+        total=total,
+        processed=counts["processed"],
+        cached=counts["cached"],
+        failed=counts["failed"],
+        empty=written.empty,
+        annotations=written.annotations,
+        seconds=monotonic() - started,
+        outputs=tuple(str(output.path) for output in outputs),
+        allowed=max_failures.allows(counts["failed"], total),
+    )
+    with store.write() as connection:
+        ledger.finish_run(connection, run_id, summary.to_dict())
+    for output in outputs:
+        write_run_file(
+            output,
+            {
+                "run_id": run_id,
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "output": str(output.path.absolute()),
+                "store": str(store.folder.absolute()),
+                "summary": summary.to_dict(),
+                "provenance": origin,
+            },
+        )
+    return summary
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -1,0 +1,63 @@
+"""Planning: which files there are, and which of them the record answers already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from pixano_cli.annotate.prompts import Prompt, dump_prompts
+from pixano_cli.annotate.task import recorded
+from pixano_cli.annotate.view import View
+from pixano_cli.errors import UsageError
+from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.ledger import Item, recall_digests
+from pixano_cli.media.discover import SourceFile
+from pixano_cli.media.flight import url_of
+
+PAGE = 500
+
+ItemPrompts = Mapping[str, Sequence[Prompt]]
+
+
+def items_of(files: Iterable[SourceFile], prompts: ItemPrompts | None) -> Iterator[Item]:
+    """Turn files into items, with their prompts where a file of prompts was given.
+
+    Raises:
+        UsageError: If there are prompts and none of them is for one of the files.
+    """
+    if prompts is not None:
+        files = list(files)
+        if prompts and not any(file.file_name in prompts for file in files):
+            raise UsageError(
+                f"none of the {len(prompts)} images with prompts is among the sources: names are "
+                f"relative to the source's folder ({next(iter(prompts))!r} is one of them)"
+            )
+    return (_item(file, prompts) for file in files)
+
+
+def plan_pages(
+    store: Store | None, view: View, items: Iterator[Item], *, again: bool, checksum: bool
+) -> Iterator[tuple[list[Item], set[str]]]:
+    """Yield the items a page at a time, with the names of those that need not be asked about.
+
+    Args:
+        store: The record; None if there is none yet.
+        view: What the outputs show.
+        items: The files.
+        again: Whether recorded answers are asked for again.
+        checksum: Whether a file's digest is taken from its bytes even if it has not changed.
+    """
+    while page := list(islice(items, PAGE)):
+        if store is None or checksum:
+            yield page, set()
+            continue
+        page = recall_digests(store, page)
+        yield page, set() if again else recorded(store, view, page)
+
+
+def _item(file: SourceFile, prompts: ItemPrompts | None) -> Item:
+    item = Item(file.file_name, file.root, url_of(file.path), file.size, file.mtime_ns)
+    if prompts is None:
+        return item
+    return replace(item, prompts=dump_prompts(prompts.get(file.file_name, ())))

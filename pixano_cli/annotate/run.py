@@ -1,0 +1,175 @@
+"""Running the plan: files are read ahead, asked about several at once, and recorded as they come.
+
+One file's way: read its bytes once, take their digest, ask for what the record lacks, commit.
+Only as many files as there are workers are in memory at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import chain
+from typing import Protocol
+
+from pixano_cli.annotate.prompts import PromptError
+from pixano_cli.annotate.record import Recorder
+from pixano_cli.annotate.task import Image, Task
+from pixano_cli.errors import MediaError, ModelError, StoreError
+from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.ledger import Failure, Item, Outcome, Picture, Status, pages
+from pixano_cli.media import flight, identity
+
+logger = logging.getLogger(__name__)
+
+# Files that are read, or wait for their commit, while others are with the model.
+READ_AHEAD = 4
+
+
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def start(self, total: int, cached: int) -> None:
+        """The files are counted; `cached` of them are answered by the record."""
+
+    def advance(self, outcome: Outcome) -> None:
+        """One more file is done."""
+
+    def stop(self) -> None:
+        """No more will be done."""
+
+
+async def run_items(
+    task: Task,
+    store: Store,
+    run_id: str,
+    *,
+    concurrency: int,
+    again: bool,
+    stop: threading.Event,
+    progress: Progress,
+) -> None:
+    """Do a run's pending items.
+
+    Args:
+        task: What to ask.
+        store: The record.
+        run_id: The run.
+        concurrency: How many images the provider works on at once.
+        again: Whether to ask also for what is recorded.
+        stop: Once set, no new item is begun; those in flight are finished and recorded.
+        progress: Told of every item.
+
+    Raises:
+        StoreError: If the store fails; what it has committed stays.
+        ModelError: If the model cannot be loaded.
+    """
+    with Recorder(store, run_id, overwrite=again) as recorder:
+        runner = _Runner(task, store, run_id, recorder, again, stop, progress)
+        items = chain.from_iterable(pages(store, run_id, "pending"))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency + READ_AHEAD):
+                    group.create_task(runner.work(items))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+
+class _Runner:
+    def __init__(
+        self,
+        task: Task,
+        store: Store,
+        run_id: str,
+        recorder: Recorder,
+        again: bool,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        self._task = task
+        self._store = store
+        self._run_id = run_id
+        self._recorder = recorder
+        self._again = again
+        self._stop = stop
+        self._progress = progress
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._holders: Counter[str] = Counter()
+        self._asked_again: set[str] = set()
+
+    async def work(self, items: Iterator[Item]) -> None:
+        """Do one item after the other until there are none, or until asked to stop."""
+        while not self._stop.is_set():
+            item = next(items, None)
+            if item is None:
+                return
+            self._progress.advance(await self._do(item))
+
+    async def _do(self, item: Item) -> Outcome:
+        picture: Picture | None = None
+        try:
+            data, picture = await asyncio.to_thread(_read, item)
+            item = replace(item, sha256=picture.sha256)
+            # The same bytes under another name wait here, and then find their answer recorded.
+            async with self._alone(picture.sha256):
+                with flight.hold(item.url, data):
+                    outcome = await self._ask(Image(item, picture, self._run_id))
+                await self._recorder.record(outcome)
+                return outcome
+        except (StoreError, ModelError):
+            raise
+        except Exception as error:
+            logger.debug("%s failed", item.file_name, exc_info=True)
+            outcome = Outcome(item, "failed", picture, failure=describe_failure(error))
+            await self._recorder.record(outcome)
+            return outcome
+
+    async def _ask(self, image: Image) -> Outcome:
+        sha256 = image.picture.sha256
+        again = self._again and sha256 not in self._asked_again
+        records = await self._task.ask(image, self._store, again=again)
+        if again:
+            self._asked_again.add(sha256)
+        status: Status = "processed" if records else "cached"
+        return Outcome(image.item, status, image.picture, tuple(records))
+
+    @asynccontextmanager
+    async def _alone(self, sha256: str) -> AsyncIterator[None]:
+        """Let one worker at a time at the same bytes."""
+        self._holders[sha256] += 1
+        try:
+            async with self._locks.setdefault(sha256, asyncio.Lock()):
+                yield
+        finally:
+            self._holders[sha256] -= 1
+            if not self._holders[sha256]:
+                del self._holders[sha256], self._locks[sha256]
+
+
+def describe_failure(error: Exception) -> Failure:
+    """Return what is recorded of an item's error, in one line."""
+    if isinstance(error, MediaError):
+        stage = error.stage
+    elif isinstance(error, PromptError):
+        stage = "prompt"
+    else:
+        stage = "infer"
+    return Failure(stage, type(error).__name__, " ".join(str(error).split()))
+
+
+def _read(item: Item) -> tuple[bytes, Picture]:
+    data = identity.read_file(flight.path_of(item.url))
+    facts = identity.probe(data)
+    picture = Picture(
+        sha256=identity.sha256(data),
+        size=len(data),
+        width=facts.width,
+        height=facts.height,
+        orientation=facts.orientation,
+        format=facts.format,
+    )
+    return data, picture

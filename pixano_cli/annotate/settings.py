@@ -1,0 +1,90 @@
+"""How a job is to be run: what all commands have in common, checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from pixano_cli.errors import UsageError
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that every command takes; see `Settings`."""
+
+    provider: str
+    classes: Sequence[str] | None
+    threshold: float | None
+    format: str | None
+    batch_size: int | None
+    concurrency: int | None
+    device: str
+    recursive: bool
+    store: str | Path | None
+    overwrite: bool
+    checksum: bool
+    max_failures: str | int
+    categories: str | Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all commands have in common.
+
+    Attributes:
+        provider: Who is asked.
+        classes: Which classes to write; None for all.
+        threshold: Lowest score to write; None for the command's own.
+        format: Format of the outputs, whatever their suffixes.
+        batch_size: Most images a model is given at once, if it can take several; None leaves it
+            to the model.
+        concurrency: How many images are worked on at once; None for one a processor.
+        device: Where a local model runs: cpu, cuda, or auto.
+        recursive: Whether folders are searched with all that is below them.
+        store: Folder of the inference store; None for PIXANO_STORE, else .pixano-annotate.
+        overwrite: Whether to ask again for what is recorded, and replace it.
+        checksum: Whether to read every file's bytes even if it looks unchanged.
+        max_failures: How many files may fail: N or P%.
+        categories: A file with the label set to write.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+
+    provider: str = "local"
+    classes: Sequence[str] | None = None
+    threshold: float | None = None
+    format: str | None = None
+    batch_size: int | None = None
+    concurrency: int | None = None
+    device: str = "cpu"
+    recursive: bool = True
+    store: str | Path | None = None
+    overwrite: bool = False
+    checksum: bool = False
+    max_failures: str | int = 0
+    categories: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold {self.threshold}: a number from 0 to 1 is wanted")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size {self.batch_size}: at least 1 is wanted")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"--concurrency {self.concurrency}: at least 1 is wanted")
+        if self.classes is not None and not all(name.strip() for name in self.classes):
+            raise UsageError("--classes: an empty name; give names separated by commas")
+
+    @property
+    def workers(self) -> int:
+        """How many images are worked on at once."""
+        return self.concurrency or _processors()
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,82 @@
+"""What a run came to, and how many failures it may have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pixano_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The result of a run; total = processed + cached + failed.
+
+    Attributes:
+        task: Name of the command.
+        model: Name of the model.
+        provider: Name of the provider.
+        total: Number of files.
+        processed: Files that a model was asked about.
+        cached: Files that the record answered already.
+        failed: Files that could not be done; they are tried again by the next run.
+        empty: Images without any annotation in the outputs.
+        annotations: Annotations in each output.
+        seconds: How long it took.
+        outputs: The files written.
+        allowed: Whether there were no more failures than allowed.
+    """
+
+    task: str
+    model: str
+    provider: str
+    total: int
+    processed: int
+    cached: int
+    failed: int
+    empty: int
+    annotations: int
+    seconds: float
+    outputs: tuple[str, ...]
+    allowed: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to the summary object that `--json` prints."""
+        return {
+            "task": self.task,
+            "model": self.model,
+            "provider": self.provider,
+            "total": self.total,
+            "processed": self.processed,
+            "cached": self.cached,
+            "failed": self.failed,
+            "empty": self.empty,
+            "annotations": self.annotations,
+            "seconds": round(self.seconds, 3),
+            "outputs": list(self.outputs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MaxFailures:
+    """How many files may fail: a number of them, or a percentage of all."""
+
+    value: float
+    is_percentage: bool
+
+    @classmethod
+    def parse(cls, text: str | int) -> MaxFailures:
+        """Read `N` or `P%`.
+
+        Raises:
+            UsageError: If it is neither.
+        """
+        match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)\s*%", str(text).strip())
+        if match is None or float(match[2] or 0) > 100:
+            raise UsageError(f"--max-failures {text}: a number or a percentage is wanted (5, 10%)")
+        return cls(float(match[1] or match[2]), is_percentage=match[1] is None)
+
+    def allows(self, failed: int, total: int) -> bool:
+        """Return whether `failed` of `total` files may have failed."""
+        return failed * 100 <= self.value * total if self.is_percentage else failed <= self.value

@@ -1,0 +1,323 @@
+"""The tasks: what each asks of a provider for one image, and the records its answers become.
+
+Every answer of a provider passes through here once and is checked before it is recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from pixano_cli.annotate.identity import Request, inference_id
+from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
+from pixano_cli.annotate.view import View, answered_geometries, is_answered
+from pixano_cli.inference.errors import InferenceError
+from pixano_cli.inference.provider import InferenceProvider
+from pixano_cli.inference.types import (
+    ImageMaskGenerationInput,
+    ImageMaskGenerationOutput,
+    ImageZeroShotDetectionInput,
+    ImageZeroShotDetectionOutput,
+    InferenceTask,
+)
+from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.ledger import Item, Picture, answers, pictures
+from pixano_cli.inference_store.models import InferenceAction, TaskType
+from pixano_cli.inference_store.records import Record
+
+# Detectors are asked for more than is shown, so that a threshold is applied when writing.
+SCORE_FLOOR = 0.05
+ANSWER_TIMEOUT_S = 600.0
+
+# How the inference store names a task and what is done in it.
+STORED_AS: Mapping[str, tuple[TaskType, InferenceAction]] = {
+    InferenceTask.OBJECT_DETECTION.value: (TaskType.OBJECT_DETECTION, InferenceAction.DETECT),
+    InferenceTask.MASK_GENERATION.value: (TaskType.IMAGE_SEGMENTATION, InferenceAction.PREDICT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image at hand: its file, what its bytes say, and the run it is annotated in."""
+
+    item: Item
+    picture: Picture
+    run_id: str
+
+    @property
+    def url(self) -> str:
+        """The image string for a provider."""
+        return self.item.url
+
+
+class Task(Protocol):
+    """What one image is asked, and how to tell that it need not be asked again."""
+
+    @property
+    def name(self) -> str:
+        """Name of the command."""
+
+    @property
+    def view(self) -> View:
+        """What its outputs show."""
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """What it asks, in order."""
+
+    async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
+        """Ask for what the record lacks and return the new records.
+
+        Args:
+            image: The image.
+            store: The record.
+            again: Whether to ask also for what is recorded.
+
+        Raises:
+            InferenceError: If the provider fails or answers nonsense.
+            PromptError: If a prompt does not fit the image.
+        """
+
+
+def recorded(store: Store, view: View, items: Sequence[Item]) -> set[str]:
+    """Return the names of those items, of known digest, that the record answers already."""
+    digests = [item.sha256 for item in items if item.sha256]
+    known = pictures(store, digests)
+    found = answers(store, view.detector, digests) if view.detector else {}
+    segmented = answers(store, view.segmenter, digests) if view.segmenter else {}
+    return {
+        item.file_name
+        for item in items
+        if item.sha256 in known
+        and is_answered(
+            view,
+            item,
+            known[item.sha256],
+            found.get(item.sha256),
+            segmented.get(item.sha256, ()),
+        )
+    }
+
+
+def score_floor(threshold: float) -> float:
+    """Return the score to ask a detector for, so that nearby thresholds share one answer."""
+    return SCORE_FLOOR if threshold >= SCORE_FLOOR else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Boxes from a detector; `vocabulary` are its classes if it has a set of its own."""
+
+    provider: InferenceProvider
+    request: Request
+    view: View
+    vocabulary: frozenset[str] | None
+    name: str = "detect"
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The one request."""
+        return (self.request,)
+
+    async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
+        """Ask the detector, unless it has answered."""
+        if not again and self.request.key in _answers(store, [self.request.key], image):
+            return []
+        parameters = self.request.parameters
+        result = await self.provider.image_zero_shot_detection(
+            ImageZeroShotDetectionInput(
+                image=image.url,
+                model=self.request.model,
+                classes=list(parameters["classes"]),
+                box_threshold=parameters["box_threshold"],
+                text_threshold=parameters["text_threshold"],
+            ),
+            timeout=ANSWER_TIMEOUT_S,
+        )
+        elements = detection_elements(result.data, self.vocabulary)
+        return [_record(image, self.request, elements, None)]
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """Masks for prompts, which a detector or a file gives."""
+
+    provider: InferenceProvider
+    request: Request
+    view: View
+    detection: Detection | None
+    name: str = "segment"
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The detector's request, where there is one, and the segmenter's."""
+        return (*(self.detection.requests if self.detection else ()), self.request)
+
+    async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
+        """Ask the detector, unless it has answered, then for the masks that are not recorded."""
+        keys = [request.key for request in self.requests]
+        known = {} if again else _answers(store, keys, image)
+        records = []
+        found: Sequence[Mapping[str, Any]] = ()
+        if self.detection is not None:
+            key = self.detection.request.key
+            if key in known:
+                found = known[key]
+            else:
+                records = await self.detection.ask(image, store, again=True)
+                found = records[0].elements or ()
+        answered = answered_geometries(known.get(self.request.key, ()))
+        missing = [
+            prompt
+            for prompt in self.view.prompts(image.item, image.picture, found)
+            if prompt.geometry not in answered
+        ]
+        if missing:
+            elements = await self._segment(image, missing)
+            asked = [element["prompt"] for element in elements]
+            records.append(_record(image, self.request, elements, asked))
+        return records
+
+    async def _segment(self, image: Image, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """Ask for each different prompt once; prompts of one kind go in one call."""
+        unique = list({prompt.geometry: prompt for prompt in reversed(prompts)}.values())[::-1]
+        kinds: dict[tuple[bool, bool, bool], list[Prompt]] = {}
+        for prompt in unique:
+            kind = (prompt.box is not None, bool(prompt.points), prompt.is_ambiguous)
+            kinds.setdefault(kind, []).append(prompt)
+        elements: dict[Geometry, dict[str, Any]] = {}
+        for call, ((boxes, points, ambiguous), asked) in enumerate(kinds.items()):
+            result = await self.provider.image_mask_generation(
+                ImageMaskGenerationInput(
+                    image=image.url,
+                    model=self.request.model,
+                    # The later calls are about the same image, which need not be encoded again.
+                    reset_predictor=call == 0,
+                    boxes=[list(each.box) for each in asked if each.box] if boxes else None,
+                    points=[[list(xy) for xy in each.points] for each in asked] if points else None,
+                    labels=[list(each.labels) for each in asked] if points else None,
+                    num_multimask_outputs=3,
+                    multimask_output=ambiguous,
+                ),
+                timeout=ANSWER_TIMEOUT_S,
+            )
+            answered = segmentation_elements(result.data, asked, image.picture)
+            elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
+        return [elements[prompt.geometry] for prompt in unique]
+
+
+def detection_elements(
+    output: ImageZeroShotDetectionOutput, vocabulary: Collection[str] | None
+) -> list[dict[str, Any]]:
+    """Check a detector's answer and return it as object_detection elements, best score first.
+
+    Args:
+        output: The answer.
+        vocabulary: The classes the detector says it has; None if it has no set of its own.
+
+    Raises:
+        InferenceError: If it is malformed, or names a class that is not in the vocabulary.
+    """
+    if not len(output.boxes) == len(output.scores) == len(output.classes):
+        raise InferenceError("the model's answer is malformed: boxes, scores and classes differ")
+    elements = []
+    for box, score, label in zip(output.boxes, output.scores, output.classes, strict=True):
+        if len(box) != 4 or not all(math.isfinite(value) for value in box):
+            raise InferenceError(f"the model's answer is malformed: {box} is no box")
+        _check_score(score)
+        if vocabulary is not None and label not in vocabulary:
+            raise InferenceError(f"the model's answer names a class it does not have: {label!r}")
+        xmin, ymin, xmax, ymax = box
+        elements.append(
+            {
+                "label": label,
+                "score": score,
+                "xmin": xmin,
+                "ymin": ymin,
+                "xmax": xmax,
+                "ymax": ymax,
+            }
+        )
+    return sorted(elements, key=lambda element: -element["score"])
+
+
+def segmentation_elements(
+    output: ImageMaskGenerationOutput, prompts: Sequence[Prompt], picture: Picture
+) -> list[dict[str, Any]]:
+    """Check a segmenter's answer and return the best mask a prompt as image_segmentation elements.
+
+    Raises:
+        InferenceError: If it is malformed.
+    """
+    shape = output.scores.shape
+    if len(output.masks) != len(prompts) or len(shape) != 2 or shape[0] != len(prompts):
+        raise InferenceError("the model's answer is malformed: not one list of masks a prompt")
+    elements = []
+    for index, (prompt, masks) in enumerate(zip(prompts, output.masks, strict=True)):
+        scores = output.scores.values[index * shape[1] : (index + 1) * shape[1]]
+        if not masks or len(scores) != len(masks):
+            raise InferenceError("the model's answer is malformed: not one score a mask")
+        iou, best = max(zip(scores, masks, strict=True), key=lambda pair: pair[0])
+        _check_score(iou)
+        if best.size != [picture.height, picture.width]:
+            raise InferenceError(
+                f"the model's answer is malformed: a mask of {best.size} "
+                f"for an image of {[picture.height, picture.width]} (height, width)"
+            )
+        elements.append(
+            {
+                "label": prompt.label,
+                "score": iou if prompt.score is None else prompt.score,
+                "rle": best.to_dict(),
+                "iou": iou,
+                "prompt": geometry_to_dict(prompt.geometry),
+            }
+        )
+    return elements
+
+
+def _check_score(score: float) -> None:
+    if not 0 <= score <= 1:
+        raise InferenceError(f"the model's answer is malformed: a score of {score}")
+
+
+def _answers(store: Store, keys: Sequence[str], image: Image) -> dict[str, list[dict[str, Any]]]:
+    """Return what the record holds of an image, by request key."""
+    sha256 = image.picture.sha256
+    found = {key: answers(store, key, [sha256]) for key in keys}
+    return {key: by_digest[sha256] for key, by_digest in found.items() if sha256 in by_digest}
+
+
+def _record(
+    image: Image,
+    request: Request,
+    elements: Sequence[Mapping[str, Any]],
+    prompts: Sequence[Mapping[str, Any]] | None,
+) -> Record:
+    picture = image.picture
+    task_type, action = STORED_AS[request.task]
+    return Record(
+        model_id=request.model,
+        inference_id=inference_id(request.key, picture.sha256, prompts),
+        task_type=task_type.value,
+        inference_action=action.value,
+        data_hash=picture.sha256,
+        data_size=picture.size,
+        elements=elements,
+        data_source=image.item.root,
+        request_key=request.key,
+        metadata={
+            "run_id": ("string", image.run_id),
+            "file_name": ("string", image.item.file_name),
+            "provider": ("string", request.provider),
+            "model_digest": ("string", request.model_digest),
+            "parameters": ("json", orjson.dumps(dict(request.parameters)).decode()),
+            "width": ("int", str(picture.width)),
+            "height": ("int", str(picture.height)),
+            "orientation": ("int", str(picture.orientation)),
+        },
+    )

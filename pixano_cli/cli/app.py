@@ -1,0 +1,87 @@
+"""The application: its commands, its exit codes, and how an error is shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pixano_cli import __version__
+from pixano_cli.cli import detect, export, models, segment
+from pixano_cli.errors import PixanoAnnotateError
+
+app = typer.Typer(
+    name="pixano-annotate",
+    help=(
+        "Pre-annotate folders of images with a model: boxes and masks as COCO JSON or Parquet, "
+        "resumable at any point."
+    ),
+    epilog=(
+        "Exit codes: 0 done; 1 fatal error; 2 wrong usage; 3 more files failed than "
+        "--max-failures allows; 130 interrupted; 143 terminated."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("detect")(detect.detect)
+app.command("segment")(segment.segment)
+app.command("export")(export.export)
+app.add_typer(models.app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pixano-annotate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    debug = "--debug" in arguments
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = app(list(arguments), standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except PixanoAnnotateError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except typer.Abort:
+        return _fail("aborted", 130, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, debug)
+    except Exception as error:
+        # The parser's own errors, whichever class the installed version gives them.
+        message = getattr(error, "format_message", None)
+        if message is not None:
+            return _fail(f"{message()} (see --help)", 2, debug)
+        reason = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+        return _fail(reason, 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
+    typer.echo(f"pixano-annotate: {' '.join(message.split())}", err=True)
+    return code

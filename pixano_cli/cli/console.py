@@ -1,0 +1,240 @@
+"""What a run prints: progress and notes on standard error, the summary at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from pixano_cli.annotate.job import Assign, Forecast
+    from pixano_cli.annotate.settings import Settings
+    from pixano_cli.annotate.summary import Summary
+    from pixano_cli.inference_store.ledger import Outcome
+
+# Seconds between two lines where there is no terminal to draw a bar on.
+LINE_EVERY_S = 10.0
+TOO_MANY_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verbosity:
+    """What to print."""
+
+    as_json: bool
+    verbose: bool
+    quiet: bool
+
+
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(text, err=True)
+
+
+class Bar:
+    """Progress as a bar with rate and time left, on a terminal."""
+
+    def __init__(self, verbose: bool) -> None:
+        """Prepare; nothing is drawn before `start`."""
+        self._verbose = verbose
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._failed = 0
+
+    def start(self, total: int, cached: int) -> None:
+        """Draw the bar; the rate counts what is done from now on."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failed]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total, completed=cached, rate="", failed="")
+        self._started = monotonic()
+        self._done = 0
+        self._bar.start()
+
+    def advance(self, outcome: Outcome) -> None:
+        """Move the bar on by one file."""
+        if self._bar is None or self._task is None:
+            return
+        if self._verbose and outcome.failure:
+            self._bar.console.print(_failure_line(outcome), markup=False, highlight=False)
+        self._done += 1
+        self._failed += outcome.status == "failed"
+        rate = self._done / max(monotonic() - self._started, 1e-9)
+        self._bar.update(
+            self._task,
+            advance=1,
+            rate=f"{rate:.1f} images/s",
+            failed=f"[red]{self._failed} failed" if self._failed else "",
+        )
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Lines:
+    """Progress as a line now and then, where there is no terminal."""
+
+    def __init__(self, verbose: bool) -> None:
+        """Prepare; nothing is printed before `start`."""
+        self._verbose = verbose
+
+    def start(self, total: int, cached: int) -> None:
+        """Say how much there is to do."""
+        self._total, self._cached = total, cached
+        self._done = self._failed = 0
+        self._started = self._last = monotonic()
+        note(f"{total} images, {cached} of them recorded already")
+
+    def advance(self, outcome: Outcome) -> None:
+        """Count a file, and print a line if the last is some time ago."""
+        if self._verbose and outcome.failure:
+            note(_failure_line(outcome))
+        self._done += 1
+        self._failed += outcome.status == "failed"
+        now = monotonic()
+        if now - self._last >= LINE_EVERY_S:
+            self._last = now
+            rate = self._done / (now - self._started)
+            left = (self._total - self._cached - self._done) / rate
+            note(
+                f"{self._cached + self._done}/{self._total} images, {rate:.1f} images/s, "
+                f"{left:.0f} s left, {self._failed} failed"
+            )
+
+    def stop(self) -> None:
+        """Do nothing: the summary follows."""
+
+
+def _failure_line(outcome: Outcome) -> str:
+    assert outcome.failure is not None
+    return f"failed ({outcome.failure.stage}): {outcome.item.file_name}: {outcome.failure.message}"
+
+
+def progress(verbosity: Verbosity) -> Bar | Lines | None:
+    """Return what shows progress, or None if nothing is to be shown."""
+    if verbosity.quiet:
+        return None
+    shown = Bar if sys.stderr.isatty() else Lines
+    return shown(verbosity.verbose)
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """The signal that asked the run to stop, if one did."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    number: int | None = None
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopSignal]:
+    """Let SIGINT and SIGTERM end the run in order; a second one ends it at once."""
+    stop = StopSignal()
+
+    def handle(number: int, _: Any) -> None:
+        if stop.event.is_set():
+            os._exit(128 + number)
+        stop.number = number
+        stop.event.set()
+        os.write(2, b"\nstopping: what is in flight is still recorded (once more to quit now)\n")
+
+    before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def print_summary(summary: Summary, verbosity: Verbosity) -> None:
+    """Print what the run came to."""
+    if verbosity.as_json:
+        typer.echo(orjson.dumps(summary.to_dict()).decode())
+    if verbosity.quiet:
+        return
+    note(
+        f"{summary.total} images in {summary.seconds:.1f} s: {summary.processed} processed, "
+        f"{summary.cached} recorded already, {summary.failed} failed; "
+        f"{summary.annotations} annotations, {summary.empty} images without any"
+    )
+    for output in summary.outputs:
+        note(f"wrote {output}")
+    if summary.failed and summary.outputs:
+        note(f"failures are listed in {summary.outputs[0]}.failed.jsonl; run again to retry them")
+
+
+def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
+    """Print what a run would do."""
+    if verbosity.as_json:
+        typer.echo(orjson.dumps(forecast.to_dict()).decode())
+    else:
+        typer.echo(
+            f"{forecast.total} images: {forecast.cached} recorded already, "
+            f"{forecast.total - forecast.cached} to ask {forecast.model} ({forecast.provider}) about"
+        )
+
+
+def run_job(
+    sources: Sequence[str],
+    outputs: Sequence[Path],
+    settings: Settings,
+    assign: Assign,
+    dry_run: bool,
+    verbosity: Verbosity,
+) -> int:
+    """Run a job, or forecast it, and print what it came to; return the exit code."""
+    from pixano_cli.annotate import job
+
+    if dry_run:
+        print_forecast(job.forecast(sources, settings, assign), verbosity)
+        return 0
+    with stop_on_signals() as stop:
+        try:
+            summary = job.execute(
+                sources,
+                outputs,
+                settings,
+                assign,
+                progress=progress(verbosity),
+                stop=stop.event,
+            )
+        except job.StoppedError as error:
+            note(f"pixano-annotate: {error}")
+            return 128 + (stop.number or signal.SIGINT)
+    print_summary(summary, verbosity)
+    if not summary.allowed:
+        note(f"pixano-annotate: {summary.failed} files failed: more than --max-failures allows")
+        return TOO_MANY_FAILURES
+    return 0

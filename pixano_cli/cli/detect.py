@@ -1,0 +1,57 @@
+"""`pixano-annotate detect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pixano_cli.cli import console, options
+
+
+def detect(
+    sources: options.Sources,
+    output: options.Outputs,
+    model: Annotated[str, typer.Option("--model", "-m", help="The detector.")] = "picodet-s-416",
+    format: options.Format = None,  # noqa: A002 - the option's name
+    classes: options.Classes = None,
+    threshold: options.Threshold = None,
+    categories: options.Categories = None,
+    recursive: options.Recursive = True,
+    provider: options.Provider = "local",
+    batch_size: options.BatchSize = None,
+    concurrency: options.Concurrency = None,
+    device: options.Device = "cpu",
+    store: options.StoreFolder = None,
+    overwrite: options.Overwrite = False,
+    checksum: options.Checksum = False,
+    max_failures: options.MaxFailures = "0",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Find objects in images and write their boxes."""
+    from pixano_cli.annotate.commands import detection
+    from pixano_cli.annotate.settings import Settings
+
+    settings = Settings(
+        provider=provider,
+        classes=options.split_classes(classes),
+        threshold=threshold,
+        format=format,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        device=device,
+        recursive=recursive,
+        store=store,
+        overwrite=overwrite,
+        checksum=checksum,
+        max_failures=max_failures,
+        categories=categories,
+    )
+    verbosity = console.Verbosity(as_json, verbose, quiet)
+    return console.run_job(
+        sources, output, settings, detection(settings, model), dry_run, verbosity
+    )

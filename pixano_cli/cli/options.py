@@ -1,0 +1,152 @@
+"""The options that commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WHAT = "What to annotate"
+_HOW = "How to run"
+_SHOW = "What to print"
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Image, folder, glob, or - for a list of paths on standard input.",
+        show_default=False,
+    ),
+]
+Outputs = Annotated[
+    list[Path],
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File to write: .json is COCO, .parquet is Parquet. Repeat for more.",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="coco or parquet, whatever the suffix.", show_default=False),
+]
+Provider = Annotated[
+    str, typer.Option("--provider", "-p", help="Who is asked.", rich_help_panel=_HOW)
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="A,B,...",
+        help="Write only these classes.",
+        show_default="all",
+        rich_help_panel=_WHAT,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="SCORE",
+        help="Lowest score to write, 0 to 1. Raising it later needs no new inference.",
+        show_default="0.5",
+        rich_help_panel=_WHAT,
+    ),
+]
+Categories = Annotated[
+    Path | None,
+    typer.Option(
+        "--categories",
+        metavar="FILE",
+        help="Label set to write, with its ids: a COCO file, a JSON list of {id, name}, or text "
+        "with one label a line. Labels that are not in it are left out.",
+        show_default="the model's own",
+        rich_help_panel=_WHAT,
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option("--recursive/--no-recursive", help="Search folders below.", rich_help_panel=_WHAT),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Most images in one call, for models that take several.",
+        show_default="the model's own",
+        rich_help_panel=_HOW,
+    ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency",
+        metavar="N",
+        help="Images worked on at once.",
+        show_default="one a processor",
+        rich_help_panel=_HOW,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda or auto, for local models.", rich_help_panel=_HOW),
+]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="FOLDER",
+        envvar="PIXANO_STORE",
+        help="Where every answer is kept.",
+        show_default=".pixano-annotate",
+        rich_help_panel=_HOW,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Ask again for what is recorded, and replace it.", rich_help_panel=_HOW
+    ),
+]
+Checksum = Annotated[
+    bool,
+    typer.Option(
+        "--checksum",
+        help="Read every file, also those whose size and time have not changed.",
+        rich_help_panel=_HOW,
+    ),
+]
+MaxFailures = Annotated[
+    str,
+    typer.Option(
+        "--max-failures",
+        metavar="N|P%",
+        help="How many files may fail before the exit code is 3.",
+        rich_help_panel=_HOW,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Tell what would be done; do nothing.", rich_help_panel=_HOW),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the summary as a JSON object.", rich_help_panel=_SHOW),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Name every failed file.", rich_help_panel=_SHOW),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_SHOW)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_SHOW)]
+
+
+def split_classes(text: str | None) -> list[str] | None:
+    """Read `A,B,...`; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",")]

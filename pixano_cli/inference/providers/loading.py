@@ -1,0 +1,277 @@
+"""The models of this process: which there are, and each one from first use to unloading."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pixano_cli.errors import ModelError, PixanoAnnotateError
+from pixano_cli.inference.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    TaskNotSupportedError,
+    choices,
+)
+from pixano_cli.inference.types import InferenceTask, ModelConfig
+from pixano_cli.models.base import InferenceModel, ModelDeploymentConfig, registered_models
+from pixano_cli.models.plugins import PluginFailure, discover_models
+
+AnyModel = InferenceModel[Any, Any]
+
+TASKS = {
+    "detection": InferenceTask.OBJECT_DETECTION,
+    "segmentation": InferenceTask.MASK_GENERATION,
+    "tracking": InferenceTask.VIDEO_MASK_GENERATION,
+    "vlm": InferenceTask.TEXT_GENERATION,
+}
+"""The task of each capability; a model of any other capability is asked by none of them."""
+
+_CONFIGURABLE = ("resources", "max_batch_size", "batch_wait_timeout_s")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's type and text on one line of bounded length."""
+    text = " ".join(str(error).split())
+    if len(text) > 300:
+        text = f"{text[:300]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _task(name: str) -> InferenceTask | None:
+    """Read a task's name, or a capability's; None for an empty one."""
+    if not name:
+        return None
+    try:
+        return TASKS[name] if name in TASKS else InferenceTask(name)
+    except ValueError:
+        known = [*TASKS, *(task.value for task in InferenceTask)]
+        raise TaskNotSupportedError(f"there is no task {name!r}: {choices(name, known)}") from None
+
+
+class LocalModel:
+    """One model under its name: loaded when first used, once, and unloaded when nothing uses it.
+
+    All methods may be called from several threads at once.
+    """
+
+    def __init__(self, model_class: type[AnyModel], config: ModelDeploymentConfig) -> None:
+        self.model_class = model_class
+        self.config = config
+        self._instance: AnyModel | None = None
+        self._loaded = False
+        self._users = 0
+        self._digest: str | None = None
+        self._metadata: dict[str, Any] = {}
+        self._state = threading.Condition(threading.RLock())
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.config.name
+
+    @property
+    def task(self) -> InferenceTask | None:
+        """What it can be asked for; None if that is none of the tasks."""
+        return TASKS.get(self.config.capability)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it is in memory."""
+        return self._loaded
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of its weights and parameters; does not load it.
+
+        Raises:
+            ModelError: If the plugin cannot tell it.
+        """
+        if self._digest is None:
+            with self._state, self._plugin_code("cannot tell its digest"):
+                self._digest = self._made().digest
+        return self._digest
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What goes with every answer: the model's own metadata and its digest."""
+        return {**self._metadata, "provider": "local", "digest": self.digest}
+
+    @contextmanager
+    def in_use(self) -> Iterator[AnyModel]:
+        """Load the model if it is not, and keep it loaded while it is used.
+
+        Raises:
+            ModelError: If it cannot be loaded.
+        """
+        with self._state:
+            if not self._loaded:
+                with self._plugin_code("cannot be loaded"):
+                    instance = self._made()
+                    instance.load_model()
+                    self._metadata = dict(instance.metadata)
+                self._loaded = True
+            self._users += 1
+            model = self._made()
+        try:
+            yield model
+        finally:
+            with self._state:
+                self._users -= 1
+                if self._users == 0:
+                    self._state.notify_all()
+
+    def unload(self) -> None:
+        """Wait until nothing uses the model and free it; the next use loads it again.
+
+        Raises:
+            ModelError: If the plugin fails to.
+        """
+        with self._state:
+            self._state.wait_for(lambda: self._users == 0)
+            instance, was_loaded = self._instance, self._loaded
+            self._instance, self._loaded = None, False
+            if instance is not None and was_loaded:
+                with self._plugin_code("cannot be unloaded"):
+                    instance.unload()
+
+    def _made(self) -> AnyModel:
+        if self._instance is None:
+            self._instance = self.model_class(self.config)
+        return self._instance
+
+    @contextmanager
+    def _plugin_code(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except PixanoAnnotateError:
+            raise
+        except Exception as error:
+            raise ModelError(f"model {self.name!r} {what}: {one_line(error)}") from error
+
+
+class LocalModels:
+    """Every model of this process by name: registered ones, and named instances of these."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._models: dict[str, LocalModel] = {}
+        self._named: set[str] = set()
+        self._failures: tuple[PluginFailure, ...] = ()
+        self._lock = threading.Lock()
+
+    def discover(self) -> None:
+        """Load the plugins, once a process; slow the first time, as they import what they need."""
+        with self._lock:
+            self._failures = discover_models()
+
+    def all(self) -> list[LocalModel]:
+        """Return the models that can be asked for a task, in order of name."""
+        with self._lock:
+            for name in registered_models():
+                self._registered(name)
+            return [model for _, model in sorted(self._models.items()) if model.task is not None]
+
+    def find(self, name: str, task: InferenceTask | None = None) -> LocalModel:
+        """Return a model by name, for a task.
+
+        Raises:
+            ModelNotFoundError: If there is none of the name.
+            TaskNotSupportedError: If it is for another task.
+        """
+        with self._lock:
+            model = self._models.get(name) or self._registered(name)
+        if model is None:
+            raise ModelNotFoundError(self._unknown(name, task))
+        if model.task is None or task not in (None, model.task):
+            raise TaskNotSupportedError(self._unfit(model, task))
+        return model
+
+    def add(self, config: ModelConfig) -> LocalModel:
+        """Make a named instance of a registered class, or return the registered one.
+
+        Raises:
+            ModelNotFoundError: If the class that is configured is not registered.
+            TaskNotSupportedError: If it does not do the task that is configured.
+            InvalidRequestError: If the name is taken or the configuration cannot be used.
+        """
+        model_class = str(config.config.get("model_class", config.name))
+        if model_class == config.name and not (
+            config.path or config.config or config.processor_config
+        ):
+            return self.find(config.name, _task(config.task))
+        deployment = self._deployment(config, model_class)
+        with self._lock:
+            if config.name in self._named or config.name in registered_models():
+                raise InvalidRequestError(
+                    f"the name {config.name!r} is taken by another local model: choose another"
+                )
+            self._named.add(config.name)
+            model = LocalModel(registered_models()[model_class], deployment)
+            self._models[config.name] = model
+        return model
+
+    def forget(self, name: str) -> None:
+        """Forget a named instance; a registered model stays known."""
+        with self._lock:
+            if name in self._named:
+                self._named.discard(name)
+                del self._models[name]
+
+    def _deployment(self, config: ModelConfig, model_class: str) -> ModelDeploymentConfig:
+        registered = registered_models().get(model_class)
+        if registered is None:
+            raise ModelNotFoundError(
+                f"there is no local model class {model_class!r}: "
+                f"{choices(model_class, registered_models())}"
+            )
+        capability = registered.capability_name or ""
+        if _task(config.task) not in (None, TASKS.get(capability)):
+            raise TaskNotSupportedError(
+                f"local model class {model_class!r} does {capability}, not {config.task}"
+            )
+        what = f"the configuration of model {config.name!r}"
+        unknown = sorted(set(config.config) - {"model_class", "model_params", *_CONFIGURABLE})
+        if unknown:
+            raise InvalidRequestError(f"{what} has unknown keys: {', '.join(unknown)}")
+        parameters: dict[str, Any] = {"device": self._device}
+        if config.path:
+            parameters["path"] = str(config.path)
+        if config.processor_config:
+            parameters["processor_config"] = config.processor_config
+        try:
+            return ModelDeploymentConfig(
+                name=config.name,
+                capability=capability,
+                model_class=model_class,
+                model_params={**parameters, **config.config.get("model_params", {})},
+                **{key: config.config[key] for key in _CONFIGURABLE if key in config.config},
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError(f"{what} cannot be used: {one_line(error)}") from error
+
+    def _registered(self, name: str) -> LocalModel | None:
+        model_class = registered_models().get(name)
+        if name in self._models or model_class is None:
+            return self._models.get(name)
+        config = ModelDeploymentConfig(
+            name=name,
+            capability=model_class.capability_name or "",
+            model_class=name,
+            model_params={"device": self._device},
+        )
+        return self._models.setdefault(name, LocalModel(model_class, config))
+
+    def _unknown(self, name: str, task: InferenceTask | None) -> str:
+        fit = [model.name for model in self.all() if task in (None, model.task)]
+        broken = "".join(f"; plugin {each.name!r} failed: {each.error}" for each in self._failures)
+        return f"there is no local model {name!r}: {choices(name, fit)}{broken}"
+
+    def _unfit(self, model: LocalModel, task: InferenceTask | None) -> str:
+        does = model.task.value if model.task else f"capability {model.config.capability!r}"
+        if task is None:
+            return f"model {model.name!r} has {does}, which no task of a provider asks for"
+        fit = sorted(each.name for each in self.all() if each.task is task)
+        listed = f"use one of: {', '.join(fit)}" if fit else "install a plugin that does it"
+        return f"model {model.name!r} does {does}, not {task.value}: {listed}"

@@ -1,0 +1,441 @@
+"""The local provider: model plugins in this process, behind the same interface as any server.
+
+A request is one job on one of the provider's own threads, which reads, decodes and predicts; there
+are as many threads as calls at once. Only a model that has a batch pass of its own, and is given a
+batch size, is asked in another way: its requests are decoded side by side and then grouped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+import pixano_cli
+from pixano_cli.errors import UsageError
+from pixano_cli.inference.errors import (
+    InferenceError,
+    InferenceTimeoutError,
+    InvalidRequestError,
+)
+from pixano_cli.inference.provider import InferenceProvider, ModelDescription
+from pixano_cli.inference.providers.batching import MicroBatcher
+from pixano_cli.inference.providers.embeddings import RecentEmbeddings
+from pixano_cli.inference.providers.loading import TASKS, LocalModel, LocalModels
+from pixano_cli.inference.providers.translation import (
+    Question,
+    blamed_on,
+    detection,
+    generation,
+    segmentation,
+    tracking,
+)
+from pixano_cli.inference.types import (
+    ImageMaskGenerationInput,
+    ImageMaskGenerationResult,
+    ImageZeroShotDetectionInput,
+    ImageZeroShotDetectionResult,
+    InferenceTask,
+    ModelConfig,
+    ModelInfo,
+    ProviderCapabilities,
+    ServerInfo,
+    TextImageConditionalGenerationInput,
+    TextImageConditionalGenerationResult,
+    VideoMaskGenerationInput,
+    VideoMaskGenerationResult,
+)
+from pixano_cli.models.base import InferenceModel
+from pixano_cli.models.onnx import check_device
+
+AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
+
+_CLOSED = "the local provider is closed: make a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered(Generic[AnswerT]):
+    """An answer with how long it took in seconds, and the model's metadata."""
+
+    data: AnswerT
+    seconds: float
+    metadata: dict[str, Any]
+
+
+class LocalProvider(InferenceProvider):
+    """Provider of the models in this process.
+
+    It may be asked by any number of coroutines at once; `concurrency` requests are worked on at
+    the same time. A model is loaded when it is first asked. Errors of media (`MediaError`) and of
+    models (`ModelError`) come as they are.
+
+    A request that runs into its timeout raises at once, but Python cannot end the thread that
+    works on it: that thread is taken until the model returns, and `aclose` waits for it.
+
+    Example:
+        ```python
+        provider = LocalProvider(concurrency=2)
+        request = ImageZeroShotDetectionInput(
+            image="file:///photos/1.jpg", model="picodet-s-416", classes=[]
+        )
+        result = await provider.image_zero_shot_detection(request)
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        concurrency: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Make the provider; nothing is loaded yet.
+
+        Args:
+            device: "cpu", "cuda", "cuda:N" or "auto"; given to every model.
+            concurrency: Most requests worked on at once; by default the number of CPUs.
+            batch_size: Most inputs given at once to a model with a batch pass of its own, whatever
+                its configuration says; 1 disables batching; None leaves it to the configuration.
+                Batches only fill if at least as many requests are under way.
+
+        Raises:
+            UsageError: If a value is out of range or the device is unknown.
+        """
+        check_device(device)
+        for option, value in (("concurrency", concurrency), ("batch size", batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{option} must be at least 1, not {value}")
+        self._device = device
+        self._batch_size = batch_size
+        self._concurrency = concurrency or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="local-provider")
+        self._models = LocalModels(device)
+        self._discovered = self._closed = False
+        self._batchers: dict[LocalModel, MicroBatcher] = {}
+        self._embeddings = RecentEmbeddings(2 * self._concurrency)
+
+    @property
+    def name(self) -> str:
+        """Provider name."""
+        return "local"
+
+    async def get_capabilities(self) -> ProviderCapabilities:
+        """Return the tasks that some installed model does."""
+        await self._discover()
+        tasks = {model.task for model in self._models.all()}
+        return ProviderCapabilities(
+            tasks=[task for task in InferenceTask if task in tasks], supports_batching=True
+        )
+
+    async def get_server_info(self) -> ServerInfo:
+        """Tell about this process; `models` are those that are loaded."""
+        await self._discover()
+        loaded = [model for model in self._models.all() if model.is_loaded]
+        gpu = int(self._device.partition(":")[2] or 0)
+        on_gpu = bool(loaded) and self._device.startswith("cuda")
+        return ServerInfo(
+            app_name="pixano-annotate",
+            app_version=pixano_cli.__version__,
+            app_description="Models in the process of pixano-annotate itself",
+            num_cpus=os.cpu_count(),
+            num_gpus=_number_of_gpus(),
+            num_nodes=1,
+            gpus_used=[gpu] if on_gpu else [],
+            gpu_to_model={str(gpu): ", ".join(model.name for model in loaded)} if on_gpu else {},
+            models=[model.name for model in loaded],
+            models_to_task={model.name: model.task.value for model in loaded if model.task},
+        )
+
+    async def list_models(self, task: InferenceTask | None = None) -> list[ModelInfo]:
+        """List the models in order of name, loaded or not.
+
+        A model of a capability that no task asks for (embedding) is not among them.
+        """
+        await self._discover()
+        return [
+            ModelInfo(
+                name=model.name,
+                task=model.task.value,
+                model_path=_text(model.config.model_params.get("path")),
+                model_class=model.model_class.__name__,
+                provider=self.name,
+            )
+            for model in self._models.all()
+            if model.task and task in (None, model.task)
+        ]
+
+    async def describe_model(self, model_name: str) -> ModelDescription:
+        """Tell what is known of a model, from its card, without loading it.
+
+        Raises:
+            ModelNotFoundError: If there is no model of the name.
+            TaskNotSupportedError: If no task asks for what it does.
+            ModelError: If its weights are missing, or it cannot tell its digest.
+        """
+        await self._discover()
+        model = self._models.find(model_name)
+        return await self._in_thread(partial(_description, model))
+
+    async def image_zero_shot_detection(
+        self, input_data: ImageZeroShotDetectionInput, timeout: float = 60.0
+    ) -> ImageZeroShotDetectionResult:
+        """Detect objects in an image; see `InferenceProvider`.
+
+        Without `classes` a model with a class set of its own looks for all of it. Where a model
+        reads few pixels, a large JPEG is decoded at a reduced scale; boxes are of the whole image.
+        """
+        return await self._answer(
+            ImageZeroShotDetectionResult,
+            InferenceTask.OBJECT_DETECTION,
+            input_data.model,
+            partial(detection, input_data),
+            timeout,
+        )
+
+    async def image_mask_generation(
+        self, input_data: ImageMaskGenerationInput, timeout: float = 60.0
+    ) -> ImageMaskGenerationResult:
+        """Generate masks for an image; see `InferenceProvider`.
+
+        The embeddings of the last few images are kept: with `reset_predictor` False another call
+        on one of them does not encode it again.
+
+        Raises:
+            InvalidRequestError: If the model refuses the prompts.
+        """
+        return await self._answer(
+            ImageMaskGenerationResult,
+            InferenceTask.MASK_GENERATION,
+            input_data.model,
+            partial(segmentation, input_data, recent=self._embeddings),
+            timeout,
+        )
+
+    async def text_image_conditional_generation(
+        self, input_data: TextImageConditionalGenerationInput, timeout: float = 60.0
+    ) -> TextImageConditionalGenerationResult:
+        """Generate text conditioned on images; see `InferenceProvider`."""
+        return await self._answer(
+            TextImageConditionalGenerationResult,
+            InferenceTask.TEXT_GENERATION,
+            input_data.model,
+            partial(generation, input_data),
+            timeout,
+        )
+
+    async def video_mask_generation(
+        self, input_data: VideoMaskGenerationInput, timeout: float = 120.0
+    ) -> VideoMaskGenerationResult:
+        """Generate masks for video frames; see `InferenceProvider`.
+
+        All frames are decoded into memory: a long video is for the caller to divide.
+        """
+        return await self._answer(
+            VideoMaskGenerationResult,
+            InferenceTask.VIDEO_MASK_GENERATION,
+            input_data.model,
+            partial(tracking, input_data),
+            timeout,
+        )
+
+    async def instantiate_model(
+        self, provider: str, config: ModelConfig, timeout: int = 60
+    ) -> None:
+        """Make and load a named instance of a registered class, to be asked by that name.
+
+        The name of a registered class, with nothing configured, loads that one ahead of its use.
+
+        Args:
+            provider: "local".
+            config: `name` is the new name; `task` a task or capability, or empty; `path` becomes
+                the model's parameter "path" and a `processor_config` its "processor_config";
+                `config` may have `model_class` (the registered name; by default `name`),
+                `model_params`, `resources`, `max_batch_size` and `batch_wait_timeout_s`.
+            timeout: Timeout in seconds for loading.
+
+        Raises:
+            InvalidRequestError: If the provider is another, the name is taken, or `config` has
+                something else or a value of the wrong type in it.
+            ModelNotFoundError: If no class is registered under the name.
+            TaskNotSupportedError: If the class does not do the task.
+            ModelError: If it cannot be loaded.
+            InferenceTimeoutError: If it is not loaded in time.
+        """
+        if provider != self.name:
+            raise InvalidRequestError(
+                f"the local provider makes no model of provider {provider!r}: use 'local'"
+            )
+        await self._discover()
+        model = self._models.add(config)
+        try:
+            await self._within(
+                timeout, f"loading model {config.name!r}", self._in_thread(partial(_load, model))
+            )
+        except BaseException:
+            self._models.forget(config.name)
+            raise
+
+    async def delete_model(self, model_name: str) -> None:
+        """Unload a model once nothing uses it, and forget it if it is a named instance.
+
+        Raises:
+            ModelNotFoundError: If there is no model of the name.
+        """
+        await self._discover()
+        model = self._models.find(model_name)
+        self._models.forget(model_name)
+        self._batchers.pop(model, None)
+        await asyncio.to_thread(model.unload)
+
+    async def aclose(self) -> None:
+        """Drop requests that wait, wait for those under way, and unload all models."""
+        self._closed = True
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        for model in self._models.all():
+            await asyncio.to_thread(model.unload)
+        self._batchers.clear()
+        self._embeddings.clear()
+
+    async def _answer(
+        self,
+        result: Callable[..., ResultT],
+        task: InferenceTask,
+        model_name: str,
+        ask: Callable[[LocalModel], Question[AnswerT]],
+        timeout: float,
+    ) -> ResultT:
+        if not self._discovered:
+            await self._discover()
+        model = self._models.find(model_name, task)
+        batcher = self._batcher(model)
+        answer = (
+            self._in_thread(partial(_ask_alone, model, ask))
+            if batcher is None
+            else self._ask_in_batch(model, batcher, ask)
+        )
+        answered = await self._within(timeout, f"model {model_name!r}", answer)
+        return result(
+            data=answered.data,
+            timestamp=datetime.now(UTC),
+            processing_time=answered.seconds,
+            metadata=answered.metadata,
+            id=uuid4().hex,
+            status="SUCCESS",
+        )
+
+    async def _ask_in_batch(
+        self,
+        model: LocalModel,
+        batcher: MicroBatcher,
+        ask: Callable[[LocalModel], Question[AnswerT]],
+    ) -> _Answered[AnswerT]:
+        start = perf_counter()
+        question = await self._in_thread(partial(ask, model))
+        with blamed_on(model, question.subject, refusal=_refuses(model)):
+            output = await batcher.predict(question.model_input)
+        return _read(model, question, output, start)
+
+    def _batcher(self, model: LocalModel) -> MicroBatcher | None:
+        size = self._batch_size or model.config.max_batch_size
+        if size == 1 or model.model_class.predict_batch is InferenceModel.predict_batch:
+            return None
+        batcher = self._batchers.get(model)
+        if batcher is None:
+            batcher = MicroBatcher(model, self._pool, size, model.config.batch_wait_timeout_s)
+            self._batchers[model] = batcher
+        return batcher
+
+    async def _discover(self) -> None:
+        if not self._discovered:
+            await self._in_thread(self._models.discover)
+            self._discovered = True
+
+    async def _in_thread(self, job: Callable[[], AnswerT]) -> AnswerT:
+        if self._closed:
+            raise InferenceError(_CLOSED)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, job)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise InferenceError(_CLOSED) from None
+            raise
+
+    async def _within(self, timeout: float, what: str, work: Awaitable[AnswerT]) -> AnswerT:
+        clock = asyncio.timeout(timeout)
+        try:
+            async with clock:
+                return await work
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise InferenceTimeoutError(
+                f"{what} did not finish in {timeout:g} s: allow more time or use a smaller model"
+            ) from error
+
+
+def _ask_alone(
+    model: LocalModel, ask: Callable[[LocalModel], Question[AnswerT]]
+) -> _Answered[AnswerT]:
+    """Read, decode and predict, all on this thread."""
+    with model.in_use() as loaded:
+        start = perf_counter()
+        question = ask(model)
+        with blamed_on(model, question.subject, refusal=_refuses(model)):
+            output = loaded.predict(question.model_input)
+        return _read(model, question, output, start)
+
+
+def _read(
+    model: LocalModel, question: Question[AnswerT], output: Any, start: float
+) -> _Answered[AnswerT]:
+    with blamed_on(model, question.subject):
+        data = question.read(output)
+    return _Answered(data, perf_counter() - start, model.metadata)
+
+
+def _refuses(model: LocalModel) -> bool:
+    # Prompts are many and ragged, so segmenters check them, and say so by a ValueError.
+    return model.task is InferenceTask.MASK_GENERATION
+
+
+def _load(model: LocalModel) -> None:
+    with model.in_use():
+        pass
+
+
+def _description(model: LocalModel) -> ModelDescription:
+    task, card = TASKS[model.config.capability], model.model_class.card
+    if card is None:
+        return ModelDescription(model.name, task, digest=model.digest)
+    return ModelDescription(
+        name=model.name,
+        task=task,
+        digest=model.digest,
+        license=card.license,
+        origin=card.origin,
+        description=card.description,
+        size=sum(file.size for file in card.weights) if card.weights else None,
+        categories=card.categories,
+    )
+
+
+def _number_of_gpus() -> int:
+    """Count NVIDIA's GPUs as its Linux driver lists them; elsewhere none is known of."""
+    try:
+        return len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
+    except OSError:
+        return 0
+
+
+def _text(path: Any) -> str | None:
+    return str(path) if path else None

@@ -1,0 +1,64 @@
+"""Providers by name: those that come with the tool, and those that other code registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from pixano_cli.inference.errors import ProviderNotFoundError, choices
+from pixano_cli.inference.provider import InferenceProvider
+
+ProviderClassT = TypeVar("ProviderClassT", bound=type[InferenceProvider])
+
+_BUILT_IN = {"local": "pixano_cli.inference.providers.local:LocalProvider"}
+_REGISTRY: dict[str, type[InferenceProvider]] = {}
+
+
+def register_provider(name: str) -> Callable[[ProviderClassT], ProviderClassT]:
+    """Register a provider class under `name`.
+
+    Raises:
+        ValueError: If another class, or a provider that comes with the tool, has the name already.
+    """
+
+    def register(provider_class: ProviderClassT) -> ProviderClassT:
+        known = _REGISTRY.get(name)
+        owner = f"{known.__module__}:{known.__qualname__}" if known else _BUILT_IN.get(name)
+        if owner not in (None, f"{provider_class.__module__}:{provider_class.__qualname__}"):
+            raise ValueError(f"provider {name!r} is already registered by {owner}")
+        _REGISTRY[name] = provider_class
+        return provider_class
+
+    return register
+
+
+def get_provider(name: str, **kwargs: Any) -> InferenceProvider:
+    """Make a provider.
+
+    Args:
+        name: Name it is registered under.
+        **kwargs: Given to its class as they are.
+
+    Raises:
+        ProviderNotFoundError: If there is no provider of the name.
+    """
+    provider_class = _REGISTRY.get(name)
+    if provider_class is None:
+        if name not in _BUILT_IN:
+            raise ProviderNotFoundError(
+                f"there is no provider {name!r}: {choices(name, list_providers())}"
+            )
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        provider_class = getattr(import_module(module), attribute)
+    return provider_class(**kwargs)
+
+
+def list_providers() -> list[str]:
+    """Return the names of all providers, in order."""
+    return sorted({*_BUILT_IN, *_REGISTRY})
+
+
+def is_provider_registered(name: str) -> bool:
+    """Return whether there is a provider of the name."""
+    return name in _BUILT_IN or name in _REGISTRY

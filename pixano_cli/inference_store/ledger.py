@@ -1,0 +1,372 @@
+"""What a run needs of the store: its items, what is recorded already, and where answers go.
+
+A run's items are the files it was given. An item's answers are found by the digest of its
+bytes and the request's key, never by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pixano_cli.inference_store import schema
+from pixano_cli.inference_store.database import Store, now
+from pixano_cli.inference_store.records import Record, insert_records
+
+Status = Literal["pending", "processed", "cached", "failed"]
+PAGE = 500
+
+# A run that left no word for this long is dead, wherever it was started.
+ABANDONED_AFTER_US = 7 * 24 * 3600 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of a run.
+
+    Attributes:
+        file_name: Its name in the outputs; unique in the run.
+        root: The source it was found in, as the user gave it.
+        url: Its file:// URL.
+        size: Size in bytes; -1 if unknown.
+        mtime_ns: Time of its last change in nanoseconds; -1 if unknown.
+        sha256: Hex digest of its bytes, once known.
+        prompts: The prompts to answer as JSON text; None where a detector gives them.
+    """
+
+    file_name: str
+    root: str
+    url: str
+    size: int
+    mtime_ns: int
+    sha256: str | None = None
+    prompts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the store knows of an image's bytes; width and height are as displayed."""
+
+    sha256: str
+    size: int
+    width: int
+    height: int
+    orientation: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an item could not be done."""
+
+    stage: str
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an item, to be committed as one: its answers or its failure."""
+
+    item: Item
+    status: Status
+    picture: Picture | None = None
+    records: tuple[Record, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a job; `job` is what is needed to write its outputs again."""
+
+    run_id: str
+    job: Mapping[str, Any]
+
+
+def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[str, Any]) -> None:
+    """Record the start of a run, and forget the items of the same job's earlier, ended runs."""
+    runs = schema.runs
+    host = socket.gethostname()
+    earlier = connection.execute(select(runs).where(runs.c.job_key == job_key)).all()
+    ended = [
+        run.run_id
+        for run in earlier
+        if run.finished_at is not None
+        or run.started_at < now() - ABANDONED_AFTER_US
+        or (run.host == host and not _is_alive(run.pid))
+    ]
+    connection.execute(delete(schema.items).where(schema.items.c.run_id.in_(ended)))
+    connection.execute(
+        insert(runs),
+        {
+            "run_id": run_id,
+            "job_key": job_key,
+            "job": orjson.dumps(job).decode(),
+            "started_at": now(),
+            "host": host,
+            "pid": os.getpid(),
+        },
+    )
+
+
+def finish_run(connection: Connection, run_id: str, summary: Mapping[str, Any]) -> None:
+    """Record the end of a run with its summary."""
+    connection.execute(
+        update(schema.runs)
+        .where(schema.runs.c.run_id == run_id)
+        .values(finished_at=now(), summary=orjson.dumps(summary).decode())
+    )
+
+
+def find_run(store: Store, run_id: str | None = None, task: str | None = None) -> Run | None:
+    """Return the run with this id, or the latest one (of this task) whose items are still known."""
+    runs, items = schema.runs, schema.items
+    query = select(runs.c.run_id, runs.c.job).order_by(runs.c.started_at.desc())
+    query = query.where(select(items.c.run_id).where(items.c.run_id == runs.c.run_id).exists())
+    if run_id is not None:
+        query = query.where(runs.c.run_id == run_id)
+    with store.read() as connection:
+        for found in connection.execute(query):
+            job = orjson.loads(found.job)
+            if task is None or job["task"] == task:
+                return Run(found.run_id, job)
+    return None
+
+
+def keep_request(connection: Connection, request_key: str, request: Mapping[str, Any]) -> None:
+    """Keep what a request key stands for."""
+    _insert_new(
+        connection,
+        schema.requests,
+        [{"request_key": request_key, "request": orjson.dumps(request).decode()}],
+        ["request_key"],
+    )
+
+
+def add_items(
+    connection: Connection, run_id: str, items: Sequence[Item], cached: Collection[str]
+) -> None:
+    """Add files to a run; those named in `cached` are answered by the record, the rest pending."""
+    rows = [
+        {
+            "run_id": run_id,
+            "file_name": item.file_name,
+            "root": item.root,
+            "url": item.url,
+            "size": item.size,
+            "mtime_ns": item.mtime_ns,
+            "sha256": item.sha256,
+            "status": "cached" if item.file_name in cached else "pending",
+            "prompts": item.prompts,
+        }
+        for item in items
+    ]
+    connection.execute(insert(schema.items), rows)
+
+
+def recall_digests(store: Store, items: Sequence[Item]) -> list[Item]:
+    """Return the items, those that have not changed since they were last read with their digest."""
+    files = schema.files
+    query = select(files).where(files.c.url.in_([item.url for item in items]))
+    with store.read() as connection:
+        known = {row.url: row for row in connection.execute(query)}
+    return [
+        replace(item, sha256=row.sha256)
+        if (row := known.get(item.url)) and (row.size, row.mtime_ns) == (item.size, item.mtime_ns)
+        else item
+        for item in items
+    ]
+
+
+def pages(store: Store, run_id: str, *statuses: Status) -> Iterator[list[Item]]:
+    """Yield a run's items with one of the statuses in order of name, a page at a time.
+
+    No statement stays open between two pages, so the items may change meanwhile.
+    """
+    items = schema.items
+    query = (
+        select(
+            items.c.file_name,
+            items.c.root,
+            items.c.url,
+            items.c.size,
+            items.c.mtime_ns,
+            items.c.sha256,
+            items.c.prompts,
+        )
+        .where(items.c.run_id == run_id, items.c.status.in_(statuses))
+        .order_by(items.c.file_name)
+        .limit(PAGE)
+    )
+    last: str | None = None
+    while True:
+        page_query = query if last is None else query.where(items.c.file_name > last)
+        with store.read() as connection:
+            page = [Item(*row) for row in connection.execute(page_query).tuples()]
+        if page:
+            yield page
+        if len(page) < PAGE:
+            return
+        last = page[-1].file_name
+
+
+def count_items(store: Store, run_id: str) -> dict[Status, int]:
+    """Return how many of a run's items have each status."""
+    items = schema.items
+    counts: dict[Status, int] = {"pending": 0, "processed": 0, "cached": 0, "failed": 0}
+    query = (
+        select(items.c.status, func.count())
+        .where(items.c.run_id == run_id)
+        .group_by(items.c.status)
+    )
+    with store.read() as connection:
+        for status, count in connection.execute(query).tuples():
+            counts[status] = count
+    return counts
+
+
+def failures(store: Store, run_id: str) -> Iterator[tuple[str, Failure]]:
+    """Yield the name and failure of every failed item in order of name."""
+    items = schema.items
+    query = (
+        select(items.c.file_name, items.c.stage, items.c.error_class, items.c.message)
+        .where(items.c.run_id == run_id, items.c.status == "failed")
+        .order_by(items.c.file_name)
+    )
+    with store.read() as connection:
+        for name, stage, error_class, message in connection.execute(query).tuples():
+            yield name, Failure(stage, error_class, message)
+
+
+def answers(
+    store: Store, request_key: str, digests: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the elements answered to the request for each image that has an answer.
+
+    An image answered in several records (of different prompts) has the elements of all.
+    """
+    table = schema.inferences
+    query = (
+        select(table.c.data_hash, table.c.data)
+        .where(table.c.request_key == request_key, table.c.deleted_at.is_(None))
+        .where(table.c.data_hash.in_(digests))
+        .order_by(table.c.data_hash, table.c.inference_id)
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    with store.read() as connection:
+        for digest, data in connection.execute(query).tuples():
+            found.setdefault(digest, []).extend(orjson.loads(data))
+    return found
+
+
+def pictures(store: Store, digests: Sequence[str]) -> dict[str, Picture]:
+    """Return what is known of the images' bytes, by digest."""
+    images = schema.images
+    query = select(
+        images.c.sha256,
+        images.c.size,
+        images.c.width,
+        images.c.height,
+        images.c.orientation,
+        images.c.format,
+    ).where(images.c.sha256.in_(digests))
+    with store.read() as connection:
+        return {row[0]: Picture(*row) for row in connection.execute(query).tuples()}
+
+
+def record_outcomes(
+    connection: Connection, run_id: str, outcomes: Sequence[Outcome], *, overwrite: bool
+) -> None:
+    """Write what became of items: answers, failures, and what was learnt of the files.
+
+    Args:
+        connection: A connection in a writing transaction: all of it is committed, or nothing.
+        run_id: The run.
+        outcomes: Any number of them.
+        overwrite: Whether answers replace recorded ones instead of leaving them as they are.
+    """
+    records = [record for outcome in outcomes for record in outcome.records]
+    if overwrite:
+        for record in records:
+            table = schema.inferences
+            connection.execute(
+                delete(table).where(
+                    table.c.data_hash == record.data_hash,
+                    table.c.request_key == record.request_key,
+                )
+            )
+    if records:
+        insert_records(connection, records)
+    seen = {each.picture.sha256: each.picture for each in outcomes if each.picture}
+    if seen:
+        rows = [
+            {
+                "sha256": picture.sha256,
+                "size": picture.size,
+                "width": picture.width,
+                "height": picture.height,
+                "orientation": picture.orientation,
+                "format": picture.format,
+            }
+            for picture in seen.values()
+        ]
+        _insert_new(connection, schema.images, rows, ["sha256"])
+    _remember_files(connection, [each.item for each in outcomes if each.item.sha256])
+    items = schema.items
+    for outcome in outcomes:
+        failure = outcome.failure
+        connection.execute(
+            update(items)
+            .where(items.c.run_id == run_id, items.c.file_name == outcome.item.file_name)
+            .values(
+                status=outcome.status,
+                sha256=outcome.item.sha256,
+                stage=failure and failure.stage,
+                error_class=failure and failure.error_class,
+                message=failure and failure.message,
+            )
+        )
+
+
+def _remember_files(connection: Connection, items: Sequence[Item]) -> None:
+    if not items:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(schema.files)
+    changed = {name: statement.excluded[name] for name in ("size", "mtime_ns", "sha256")}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["url"], set_=changed),
+        [
+            {
+                "url": item.url,
+                "size": item.size,
+                "mtime_ns": item.mtime_ns,
+                "sha256": item.sha256,
+            }
+            for item in items
+        ],
+    )
+
+
+def _insert_new(
+    connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]], key: list[str]
+) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(index_elements=key), rows)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Media: find files, read their bytes once, identify them, decode them."""

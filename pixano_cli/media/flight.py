@@ -1,0 +1,106 @@
+"""Bytes in flight: a file is read once, although its path, and not its bytes, is handed on.
+
+The engine reads and hashes a file, holds its bytes under the file's URL, and asks the provider;
+a provider in the same process then finds the bytes here instead of reading the file again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from pixano_cli.errors import MediaReadError
+from pixano_cli.media.identity import read_file
+
+_held: dict[str, list[bytes]] = {}
+_lock = threading.Lock()
+
+
+def url_of(path: Path) -> str:
+    """Return the `file://` URL of a path, made absolute; any name can be had back from it.
+
+    Bytes, not characters, are percent-encoded, so names that are no valid text survive.
+    """
+    return path.absolute().as_uri()
+
+
+def path_of(url: str) -> Path:
+    """Return the path of a `file://` URL: the inverse of `url_of`.
+
+    Raises:
+        MediaReadError: If it is no `file://` URL of this machine.
+    """
+    scheme, separator, rest = url.partition("://")
+    host, slash, name = rest.partition("/")
+    if scheme.lower() != "file" or not separator or not slash or host not in ("", "localhost"):
+        raise MediaReadError(f"not the URL of a file on this machine: {_shown(url)}")
+    name = os.fsdecode(unquote_to_bytes(name))
+    return Path(name if os.name == "nt" else "/" + name)
+
+
+@contextmanager
+def hold(url: str, data: bytes) -> Iterator[None]:
+    """Let `read_url(url)` return `data` until the block ends.
+
+    Several blocks, in one thread or many, may hold the same URL; the latest one's data is what is
+    read, and it is let go of when the last of them ends.
+    """
+    with _lock:
+        _held.setdefault(url, []).append(data)
+    try:
+        yield
+    finally:
+        with _lock:
+            stack = _held[url]
+            del stack[next(at for at, each in enumerate(stack) if each is data)]
+            if not stack:
+                del _held[url]
+
+
+def read_url(url: str) -> bytes:
+    """Return the bytes of an image that travels as a string.
+
+    Args:
+        url: A URL that is held; else a `file://` URL, which is read from disk; else a `data:` URL.
+
+    Raises:
+        MediaReadError: If the file cannot be read, the data URL is not valid, or it is a URL of
+            any other kind: nothing is fetched from a network.
+    """
+    with _lock:
+        stack = _held.get(url)
+        if stack:
+            return stack[-1]
+    scheme = url[:8].partition(":")[0].lower()
+    if scheme == "file":
+        return read_file(path_of(url))
+    if scheme == "data":
+        return _data_of(url)
+    raise MediaReadError(
+        f"cannot read {_shown(url)}: only file:// and data: URLs can be used here, "
+        "so download the image first"
+    )
+
+
+def _data_of(url: str) -> bytes:
+    """Decode a `data:` URL. Source: RFC 2397."""
+    header, comma, body = url.partition(",")
+    if not comma:
+        raise MediaReadError(f"not a valid data URL, its comma is missing: {_shown(url)}")
+    content = unquote_to_bytes(body)
+    if not header.lower().endswith(";base64"):
+        return content
+    try:
+        return base64.b64decode(b"".join(content.split()), validate=True)
+    except binascii.Error as error:
+        raise MediaReadError(f"not a valid data URL ({error}): {_shown(url)}") from error
+
+
+def _shown(url: str) -> str:
+    return repr(url if len(url) <= 80 else url[:77] + "...")

@@ -1,0 +1,1 @@
+"""The embedded weights, as package data. NOTICE gives their licences and origins."""
