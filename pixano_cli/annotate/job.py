@@ -26,11 +26,11 @@ from pixano_cli.annotate.outputs import (
 )
 from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
 from pixano_cli.annotate.run import Progress, run_items
-from pixano_cli.annotate.settings import Settings
+from pixano_cli.annotate.settings import DEFAULT_DEVICE, Settings
 from pixano_cli.annotate.summary import MaxFailures, Summary
 from pixano_cli.annotate.task import STORED_AS, Task
 from pixano_cli.annotate.view import View, annotated_images
-from pixano_cli.annotations import Category
+from pixano_cli.annotations import AnnotatedImage, Category
 from pixano_cli.errors import PixanoAnnotateError, UsageError
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import get_provider
@@ -131,7 +131,10 @@ def execute(
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
                 run_id = _begin(store, sources, settings, assignment, planned)
-                _add_items(store, run_id, items, settings, assignment.task.view)
+                for page, recorded in _plan(store, items, settings, assignment.task.view):
+                    _check(stop)
+                    with store.write() as connection:
+                        ledger.add_items(connection, run_id, page, recorded)
                 counts = ledger.count_items(store, run_id)
                 progress.start(sum(counts.values()), counts["cached"])
                 try:
@@ -147,7 +150,7 @@ def execute(
                         )
                 finally:
                     progress.stop()
-                return _conclude(store, run_id, assignment, planned, started, max_failures)
+                return _conclude(store, run_id, assignment, planned, started, max_failures, stop)
         finally:
             await provider.aclose()
 
@@ -173,9 +176,7 @@ def forecast(sources: Sequence[str], settings: Settings, assign: Assign) -> Fore
         store = open_store(settings.store) if store_exists(settings.store) else None
         total = cached = 0
         try:
-            for page, recorded in plan_pages(
-                store, task.view, items, again=settings.overwrite, checksum=settings.checksum
-            ):
+            for page, recorded in _plan(store, items, settings, task.view):
                 total += len(page)
                 cached += len(recorded)
         finally:
@@ -213,12 +214,14 @@ def _files(sources: Sequence[str], settings: Settings) -> Iterator[SourceFile]:
 
 
 def _provider(settings: Settings) -> InferenceProvider:
-    return get_provider(
-        settings.provider,
-        device=settings.device,
-        concurrency=settings.workers,
-        batch_size=settings.batch_size,
-    )
+    # What is left at its default is left to the provider, which may not know the option.
+    options = {
+        "device": None if settings.device == DEFAULT_DEVICE else settings.device,
+        "concurrency": settings.concurrency,
+        "batch_size": settings.batch_size,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return get_provider(settings.provider, **given)
 
 
 def _begin(
@@ -262,13 +265,15 @@ def _begin(
     return run_id
 
 
-def _add_items(
-    store: Store, run_id: str, items: Iterator[ledger.Item], settings: Settings, view: View
-) -> None:
-    planned = plan_pages(store, view, items, again=settings.overwrite, checksum=settings.checksum)
-    for page, recorded in planned:
-        with store.write() as connection:
-            ledger.add_items(connection, run_id, page, recorded)
+def _plan(
+    store: Store | None, items: Iterator[ledger.Item], settings: Settings, view: View
+) -> Iterator[tuple[list[ledger.Item], set[str]]]:
+    return plan_pages(store, view, items, again=settings.overwrite, checksum=settings.checksum)
+
+
+def _check(stop: threading.Event, done: str = "") -> None:
+    if stop.is_set():
+        raise StoppedError(f"stopped{done}: run the same command again to go on from there")
 
 
 def _conclude(
@@ -278,19 +283,22 @@ def _conclude(
     outputs: Sequence[Output],
     started: float,
     max_failures: MaxFailures,
+    stop: threading.Event,
 ) -> Summary:
     task = assignment.task
     counts = ledger.count_items(store, run_id)
     total = sum(counts.values())
-    if counts["pending"]:
-        raise StoppedError(
-            f"stopped: {total - counts['pending']} of {total} files are done; "
-            "run the same command again to go on from there"
-        )
+    _check(stop, f" with {total - counts['pending']} of {total} files done")
+
+    def images() -> Iterator[AnnotatedImage]:
+        for image in annotated_images(store, run_id, task.view):
+            _check(stop, " before the outputs were written")
+            yield image
+
     origin = provenance(task.name, task.view, [each.to_dict() for each in task.requests])
     written = write_outputs(
         outputs,
-        lambda: annotated_images(store, run_id, task.view),
+        images,
         assignment.categories,
         origin,
     )

@@ -112,12 +112,13 @@ class _Runner:
     async def _do(self, item: Item) -> Outcome:
         picture: Picture | None = None
         try:
-            data, picture = await asyncio.to_thread(_read, item)
-            item = replace(item, sha256=picture.sha256)
+            data, read = await asyncio.to_thread(_read, item)
+            picture = read
+            item = replace(item, sha256=read.sha256)
             # The same bytes under another name wait here, and then find their answer recorded.
-            async with self._alone(picture.sha256):
+            async with self._alone(read.sha256):
                 with flight.hold(item.url, data):
-                    outcome = await self._ask(Image(item, picture, self._run_id))
+                    outcome = await self._ask(Image(item, read, self._run_id))
                 await self._recorder.record(outcome)
                 return outcome
         except (StoreError, ModelError):

@@ -10,6 +10,8 @@ from typing import TypedDict
 
 from pixano_cli.errors import UsageError
 
+DEFAULT_DEVICE = "cpu"
+
 
 class Options(TypedDict, total=False):
     """The keyword arguments that every command takes; see `Settings`."""
@@ -59,7 +61,7 @@ class Settings:
     format: str | None = None
     batch_size: int | None = None
     concurrency: int | None = None
-    device: str = "cpu"
+    device: str = DEFAULT_DEVICE
     recursive: bool = True
     store: str | Path | None = None
     overwrite: bool = False

@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     debug = "--debug" in arguments
     if debug:
-        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("pixano_cli").setLevel(logging.DEBUG)
     try:
         code = app(list(arguments), standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -202,7 +202,7 @@ def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
     else:
         typer.echo(
             f"{forecast.total} images: {forecast.cached} recorded already, "
-            f"{forecast.total - forecast.cached} to ask {forecast.model} ({forecast.provider}) about"
+            f"{forecast.total - forecast.cached} to ask {forecast.provider}'s {forecast.model}"
         )
 
 

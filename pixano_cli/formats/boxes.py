@@ -146,7 +146,10 @@ def _score(score: Any, where: str) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)
+    try:
+        return type(value) in (int, float) and isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _by_image(

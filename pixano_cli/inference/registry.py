@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any, TypeVar
 
+from pixano_cli.errors import UsageError
 from pixano_cli.inference.errors import ProviderNotFoundError, choices
 from pixano_cli.inference.provider import InferenceProvider
 
@@ -42,6 +44,7 @@ def get_provider(name: str, **kwargs: Any) -> InferenceProvider:
 
     Raises:
         ProviderNotFoundError: If there is no provider of the name.
+        UsageError: If it does not take an option that is given.
     """
     provider_class = _REGISTRY.get(name)
     if provider_class is None:
@@ -51,6 +54,10 @@ def get_provider(name: str, **kwargs: Any) -> InferenceProvider:
             )
         module, _, attribute = _BUILT_IN[name].partition(":")
         provider_class = getattr(import_module(module), attribute)
+    try:
+        signature(provider_class).bind(**kwargs)
+    except TypeError as error:
+        raise UsageError(f"provider {name!r} cannot take these options: {error}") from error
     return provider_class(**kwargs)
 
 

@@ -134,4 +134,4 @@ def _insert_inferences(
     result = connection.execute(
         statement.returning(table.c.model_id, table.c.inference_id, table.c.id), rows
     )
-    return {(model_id, inference_id): row for model_id, inference_id, row in result.tuples()}
+    return {(model_id, inference_id): row for model_id, inference_id, row in result}

@@ -110,8 +110,16 @@ def install(connection: sqlite3.Connection) -> None:
         connection.execute("SELECT sin(0), cos(0)")
     except sqlite3.OperationalError:
         # SQLite's own mathematics is an option of its build.
-        connection.create_function("sin", 1, math.sin, deterministic=True)
-        connection.create_function("cos", 1, math.cos, deterministic=True)
+        for name, function in (("sin", math.sin), ("cos", math.cos)):
+            connection.create_function(name, 1, _of_numbers(function), deterministic=True)
+
+
+def _of_numbers(function: Callable[[float], float]) -> Callable[[object], float | None]:
+    def of_number(value: object) -> float | None:
+        is_number = isinstance(value, (int, float)) and math.isfinite(value)
+        return function(value) if is_number else None
+
+    return of_number
 
 
 _operand = lru_cache(maxsize=64)(read_operand)

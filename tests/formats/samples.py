@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,6 +20,9 @@ from pixano_cli.annotations import (
     number,
     order,
 )
+
+writes_files = settings(deadline=None, max_examples=60)
+"""For tests whose every example waits for the disk."""
 
 CATEGORIES = (Category(17, "cat", "animal"), Category(47, "cup"), Category(1, "père Noël"))
 PROVENANCE = {"description": "test", "version": "1.2", "parameters": {"threshold": 0.5}}

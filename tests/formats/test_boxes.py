@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pixano_cli.formats.boxes import LabelledBox, read_boxes
 from pixano_cli.formats.coco import write_coco
 from pixano_cli.formats.parquet import write_parquet
 
-from .samples import CATEGORIES, EXAMPLE, PROVENANCE, images, numbered
+from .samples import CATEGORIES, EXAMPLE, PROVENANCE, images, numbered, writes_files
 
 EXPECTED = {
     "a b/1.jpg": (
@@ -37,6 +38,7 @@ def test_our_outputs_are_read_by_content_whatever_their_suffix(tmp_path: Path) -
     assert read_boxes(tmp_path / "b.json") == EXPECTED
 
 
+@writes_files
 @given(made=images())
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, made: list[AnnotatedImage]
@@ -79,7 +81,7 @@ def test_a_coco_file_of_others(tmp_path: Path) -> None:
         annotation(),
         annotation(id=6, iscrowd=1, bbox=[0, 0, 9, 9], segmentation={"counts": [81]}),
         annotation(id=7, bbox=[5, 5, 0, 9]),
-        annotation(id=8, bbox=[5.5, 5, 1, 9.25], area=float("nan"), score=1),
+        annotation(id=8, bbox=[5.5, 5, 1, 9.25], area=nan, score=1),
     ]
     path.write_text("\ufeff" + json.dumps(document(annotations=found)), encoding="utf-8")
     assert read_boxes(path) == {
@@ -109,7 +111,7 @@ def test_a_coco_file_of_others(tmp_path: Path) -> None:
         (document(images=[{"id": 7}]), 'image 7 has no "file_name"'),
         (document(images=[{"id": 7, "file_name": "a"}] * 2), "two of image 7"),
         (document(categories=[{"id": 0}]), 'category 0 has no "name"'),
-        (document(annotations=[annotation(image_id=8)]), 'annotation 5 has an unknown "image_id": 8'),
+        (document(annotations=[annotation(image_id=8)]), 'annotation 5 has an unknown "image_id"'),
         (document(annotations=[annotation(image_id=[])]), 'unknown "image_id": []'),
         (document(annotations=[{"id": 5}]), 'unknown "image_id": None'),
         (document(annotations=[annotation(category_id=1)]), 'unknown "category_id": 1'),
@@ -117,7 +119,7 @@ def test_a_coco_file_of_others(tmp_path: Path) -> None:
         (document(annotations=[annotation(bbox=[1, 2, 3])]), 'no "bbox" of 4'),
         (document(annotations=[annotation(bbox=[1, 2, 3, "4"])]), 'no "bbox" of 4'),
         (document(annotations=[annotation(bbox=[1, 2, 3, True])]), 'no "bbox" of 4'),
-        (document(annotations=[annotation(bbox=[1, 2, 3, float("nan")])]), 'no "bbox" of 4'),
+        (document(annotations=[annotation(bbox=[1, 2, 3, nan])]), 'no "bbox" of 4'),
         (document(annotations=[annotation(bbox=[1, 2, 3, 10**400])]), 'no "bbox" of 4'),
         (document(annotations=[annotation(score="high")]), '"score" that is no finite number'),
         (document(annotations=[annotation(id="\n" * 500, image_id=8)]), 'unknown "image_id"'),
@@ -194,9 +196,9 @@ BOX = {"xmin": 1.0, "ymin": 2.0, "xmax": 3.0, "ymax": 4.0}
         ([{"file_name": "a", "annotations": [{"label": "cat", "bbox": BOX},
                                              {"label": "cat", "bbox": None}]}],
          "bbox that is not 4 finite numbers"),
-        ([{"file_name": "a", "annotations": [{"label": "cat", "bbox": BOX | {"ymax": float("inf")}}]}],
+        ([{"file_name": "a", "annotations": [{"label": "cat", "bbox": BOX | {"ymax": inf}}]}],
          "bbox that is not 4 finite numbers"),
-        ([{"file_name": "a", "annotations": [{"label": "cat", "bbox": BOX, "score": float("nan")}]}],
+        ([{"file_name": "a", "annotations": [{"label": "cat", "bbox": BOX, "score": nan}]}],
          "no finite number"),
     ],
 )  # fmt: skip

@@ -20,7 +20,17 @@ from pixano_cli.formats import parquet
 from pixano_cli.formats.coco import write_coco
 from pixano_cli.formats.parquet import write_parquet
 
-from .samples import CATEGORIES, EXAMPLE, PROVENANCE, boxed, image, images, masked, numbered
+from .samples import (
+    CATEGORIES,
+    EXAMPLE,
+    PROVENANCE,
+    boxed,
+    image,
+    images,
+    masked,
+    numbered,
+    writes_files,
+)
 
 
 def written(path: Path, made: list[AnnotatedImage]) -> list[dict[str, Any]]:
@@ -160,6 +170,7 @@ def test_every_column_is_zstd(tmp_path: Path) -> None:
     assert {each.compression for each in columns} == {"ZSTD"}
 
 
+@writes_files
 @given(made=images())
 def test_it_holds_what_the_coco_file_holds(
     tmp_path_factory: pytest.TempPathFactory, made: list[AnnotatedImage]
@@ -201,6 +212,7 @@ def test_it_holds_what_the_coco_file_holds(
     }
 
 
+@writes_files
 @given(made=images())
 def test_equal_input_gives_equal_bytes_however_it_arrives(
     tmp_path_factory: pytest.TempPathFactory, made: list[AnnotatedImage]

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_package_shows_the_same_names_to_a_type_checker() -> None:
     source = Path(pixano_cli.inference_store.__file__).read_text()
     shown = set(re.findall(r"import (\w+) as \1\b", source))
     shown |= set(re.findall(r"^ +(\w+) as \1,$", source, re.MULTILINE))
-    assert shown == set(pixano_cli.inference_store.__all__)
+    assert shown == set(vars(pixano_cli.inference_store)["__all__"])
 
 
 def test_importing_the_package_is_light() -> None:
@@ -130,7 +131,10 @@ def test_enum_values_are_kept_where_documented() -> None:
 
 def test_collection_can_be_read_from_its_dump() -> None:
     standard = istore.NewStandardMetadataRequest(
-        data_hash="h", data_size=1, task_type="Image Embedding", inference_action="embed"
+        data_hash="h",
+        data_size=1,
+        task_type=istore.TaskType.IMAGE_EMBEDDING,
+        inference_action=istore.InferenceAction.EMBED,
     )
     collection = istore.NewInferenceAndMetadataCollection(
         embedding=[1.0], metadata=istore.NewMetadataCollectionRequest(standard_metadata=standard)
@@ -194,8 +198,8 @@ def test_structured_embedding(data: str | None, embedding: list[float] | None) -
     record = istore.Inference(
         model_id="m",
         inference_id="i",
-        created_at="2026-01-01T00:00:00Z",
-        updated_at="2026-01-01T00:00:00Z",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        updated_at=datetime(2026, 1, 1, tzinfo=UTC),
         inference_action="embed",
         data=data,
         data_hash="h",

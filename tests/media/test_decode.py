@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from media_pictures import SAMPLES, Pixels, as_stored, encoded, exif_block, photograph, png_chunk
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -19,6 +18,8 @@ from PIL import Image, ImageCms
 from pixano_cli.errors import ImageDecodeError
 from pixano_cli.media.decode import decode_image
 from pixano_cli.media.identity import ImageFacts, exif_orientation, probe
+
+from .pictures import SAMPLES, Pixels, as_stored, encoded, exif_block, photograph, png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 

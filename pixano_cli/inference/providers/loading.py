@@ -227,9 +227,10 @@ class LocalModels:
                 f"{choices(model_class, registered_models())}"
             )
         capability = registered.capability_name or ""
-        if _task(config.task) not in (None, TASKS.get(capability)):
+        if capability not in TASKS or _task(config.task) not in (None, TASKS[capability]):
             raise TaskNotSupportedError(
-                f"local model class {model_class!r} does {capability}, not {config.task}"
+                f"local model class {model_class!r} does {capability or 'nothing known'}, "
+                f"not {config.task or 'what a task of a provider asks for'}"
             )
         what = f"the configuration of model {config.name!r}"
         unknown = sorted(set(config.config) - {"model_class", "model_params", *_CONFIGURABLE})
