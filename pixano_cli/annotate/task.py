@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from pixano_cli import rle
 from pixano_cli.annotate.identity import Request, inference_id
 from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
 from pixano_cli.annotate.view import View, answered_geometries, is_answered
@@ -263,11 +264,10 @@ def segmentation_elements(
             raise InferenceError("the model's answer is malformed: not one score a mask")
         iou, best = max(zip(scores, masks, strict=True), key=lambda pair: pair[0])
         _check_score(iou)
-        if best.size != [picture.height, picture.width]:
-            raise InferenceError(
-                f"the model's answer is malformed: a mask of {best.size} "
-                f"for an image of {[picture.height, picture.width]} (height, width)"
-            )
+        try:
+            rle.check(best, (picture.height, picture.width))
+        except ValueError as error:
+            raise InferenceError(f"the model's answer is malformed: {error}") from error
         elements.append(
             {
                 "label": prompt.label,

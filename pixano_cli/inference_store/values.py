@@ -116,8 +116,9 @@ def install(connection: sqlite3.Connection) -> None:
 
 def _of_numbers(function: Callable[[float], float]) -> Callable[[object], float | None]:
     def of_number(value: object) -> float | None:
-        is_number = isinstance(value, (int, float)) and math.isfinite(value)
-        return function(value) if is_number else None
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            return function(value)
+        return None
 
     return of_number
 

@@ -248,8 +248,6 @@ def _late_exif_chunk(data: bytes) -> bytes | None:
 
     Source: PNG specification, third edition, section 5.3: length, type, data, CRC.
     """
-    if b"eXIf" not in data:
-        return None
     at = 8
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">L4s", data, at)

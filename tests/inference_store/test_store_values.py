@@ -27,7 +27,7 @@ from pixano_cli.inference_store import values
         ("int", "5.0", None),
         ("int", " 5", None),
         ("int", "1_0", None),
-        ("int", "٥", None),
+        ("int", "\u0665", None),
         ("int", "5\n", None),
         ("float", "5", 5.0),
         ("float", "-.5e+1", -5.0),
@@ -132,12 +132,12 @@ def test_functions_stand_in_where_sqlite_has_none() -> None:
 
         given = False
 
-        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:  # type: ignore[override]
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
             if "sin(" in sql and not self.given:
                 raise sqlite3.OperationalError("no such function: sin")
             return super().execute(sql, *args)  # type: ignore[arg-type]
 
-        def create_function(self, name: str, *args: object, **kwargs: object) -> None:  # type: ignore[override]
+        def create_function(self, name: str, *args: object, **kwargs: object) -> None:
             self.given = self.given or name == "sin"
             super().create_function(name, *args, **kwargs)  # type: ignore[arg-type]
 

@@ -19,7 +19,6 @@ from pixano_cli.models import mobile_sam
 from pixano_cli.models.base import ModelDeploymentConfig, RGBImage
 from pixano_cli.models.mobile_sam import MobileSam
 from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
-from pixano_cli.rle import CompressedRLEData
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 CAT = [-0.17, 0.01, 414.22, 300.03]
@@ -56,7 +55,9 @@ class Embedded:
         self.model = model
         self.image = pixels(name)
         request = SegmentationInput(image=self.image, return_image_embedding=True)
-        self.embedding = model.predict(request).image_embedding
+        embedding = model.predict(request).image_embedding
+        assert embedding is not None
+        self.embedding = embedding
 
     def ask(self, **prompts: Any) -> SegmentationOutput:
         request = SegmentationInput(image=self.image, image_embedding=self.embedding, **prompts)
@@ -226,6 +227,7 @@ def test_answers_are_bit_identical_whatever_runs_beside(coffee: Embedded) -> Non
         answers = list(pool.map(whole, range(3)))
 
     for answer in answers:
+        assert answer.image_embedding is not None
         assert np.array_equal(answer.image_embedding, coffee.embedding)
         assert answer.masks == coffee.ask(boxes=[CUP]).masks
         assert np.array_equal(answer.scores, coffee.ask(boxes=[CUP]).scores)
@@ -324,13 +326,5 @@ def test_its_card() -> None:
     assert card is not None
     assert card.license == "Apache-2.0"
     assert card.categories is None
-    assert [file.read()[:1] for file in card.weights] == [b"\x08", b"\x08"]
+    assert sum(file.size for file in card.weights) > 20_000_000
     assert new_model().digest not in {file.sha256 for file in card.weights}
-
-
-def test_masks_are_values_of_the_agreed_type(coffee: Embedded) -> None:
-    mask = coffee.ask(boxes=[CUP]).masks[0][0]
-
-    assert isinstance(mask, CompressedRLEData)
-    assert mask.size == [400, 600]
-    assert isinstance(mask.counts, bytes)

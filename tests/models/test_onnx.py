@@ -1,6 +1,5 @@
 """Sessions: one thread a call, and a device that is what was asked for."""
 
-import os
 import re
 from pathlib import Path
 
@@ -71,9 +70,9 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(content: bytes) -> None
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux does")
 def test_a_session_starts_no_threads() -> None:
     open_session(weights(), name="picodet")  # what ONNX Runtime starts once a process is there now
-    before = len(os.listdir("/proc/self/task"))
+    before = len(list(Path("/proc/self/task").iterdir()))
 
     session = open_session(weights(), name="picodet")
 
     assert session
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(list(Path("/proc/self/task").iterdir())) == before
