@@ -217,7 +217,6 @@ def test_sql_agrees_with_python(
             passing = [each for each in kept if passes(each, filter_)]
         except UnclearError:
             continue
-        open('/tmp/w/agree.log','a').write(f'{"some" if 0<len(passing)<len([k for k in kept if not k.is_deleted]) else "all" if passing else "none"} {sorted(filter_.model_dump(exclude_none=True))}\n')
         request = istore.NewGetInferencesRequest(filters=filter_, pagination=page)
         descending = page.direction == "desc"
         order = in_order(passing, str(page.sort or "created_at"), descending=descending)
