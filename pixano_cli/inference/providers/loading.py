@@ -14,6 +14,7 @@ from pixano_cli.inference.errors import (
     TaskNotSupportedError,
     choices,
 )
+from pixano_cli.inference.provider import ModelDescription
 from pixano_cli.inference.types import InferenceTask, ModelConfig
 from pixano_cli.models.base import InferenceModel, ModelDeploymentConfig, registered_models
 from pixano_cli.models.plugins import PluginFailure, discover_models
@@ -97,6 +98,27 @@ class LocalModel:
     def metadata(self) -> dict[str, Any]:
         """What goes with every answer: the model's own metadata and its digest."""
         return {**self._metadata, "provider": "local", "digest": self.digest}
+
+    def describe(self) -> ModelDescription:
+        """Tell what is known of the model, from its card; does not load it.
+
+        Raises:
+            KeyError: If it has no task.
+            ModelError: If its weights are missing or it cannot tell its digest.
+        """
+        task, card = TASKS[self.config.capability], self.model_class.card
+        if card is None:
+            return ModelDescription(self.name, task, digest=self.digest)
+        return ModelDescription(
+            name=self.name,
+            task=task,
+            digest=self.digest,
+            license=card.license,
+            origin=card.origin,
+            description=card.description,
+            size=sum(file.size for file in card.weights) if card.weights else None,
+            categories=card.categories,
+        )
 
     @contextmanager
     def in_use(self) -> Iterator[AnyModel]:

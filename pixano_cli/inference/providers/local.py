@@ -11,12 +11,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pixano_cli
@@ -27,12 +26,17 @@ from pixano_cli.inference.errors import (
     InvalidRequestError,
 )
 from pixano_cli.inference.provider import InferenceProvider, ModelDescription
+from pixano_cli.inference.providers.asking import (
+    Answered,
+    Question,
+    answer_alone,
+    asking,
+    read_answer,
+)
 from pixano_cli.inference.providers.batching import MicroBatcher
 from pixano_cli.inference.providers.embeddings import RecentEmbeddings
-from pixano_cli.inference.providers.loading import TASKS, LocalModel, LocalModels
+from pixano_cli.inference.providers.loading import LocalModel, LocalModels
 from pixano_cli.inference.providers.translation import (
-    Question,
-    blamed_on,
     detection,
     generation,
     segmentation,
@@ -60,15 +64,6 @@ AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
 
 _CLOSED = "the local provider is closed: make a new one"
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered(Generic[AnswerT]):
-    """An answer with how long it took in seconds, and the model's metadata."""
-
-    data: AnswerT
-    seconds: float
-    metadata: dict[str, Any]
 
 
 class LocalProvider(InferenceProvider):
@@ -183,7 +178,7 @@ class LocalProvider(InferenceProvider):
         """
         await self._discover()
         model = self._models.find(model_name)
-        return await self._in_thread(partial(_description, model))
+        return await self._in_thread(model.describe)
 
     async def image_zero_shot_detection(
         self, input_data: ImageZeroShotDetectionInput, timeout: float = 60.0
@@ -318,7 +313,7 @@ class LocalProvider(InferenceProvider):
         model = self._models.find(model_name, task)
         batcher = self._batcher(model)
         answer = (
-            self._in_thread(partial(_ask_alone, model, ask))
+            self._in_thread(partial(answer_alone, model, ask))
             if batcher is None
             else self._ask_in_batch(model, batcher, ask)
         )
@@ -337,12 +332,12 @@ class LocalProvider(InferenceProvider):
         model: LocalModel,
         batcher: MicroBatcher,
         ask: Callable[[LocalModel], Question[AnswerT]],
-    ) -> _Answered[AnswerT]:
+    ) -> Answered[AnswerT]:
         start = perf_counter()
         question = await self._in_thread(partial(ask, model))
-        with blamed_on(model, question.subject, refusal=_refuses(model)):
+        with asking(model, question.subject):
             output = await batcher.predict(question.model_input)
-        return _read(model, question, output, start)
+        return read_answer(model, question, output, start)
 
     def _batcher(self, model: LocalModel) -> MicroBatcher | None:
         size = self._batch_size or model.config.max_batch_size
@@ -383,50 +378,9 @@ class LocalProvider(InferenceProvider):
             ) from error
 
 
-def _ask_alone(
-    model: LocalModel, ask: Callable[[LocalModel], Question[AnswerT]]
-) -> _Answered[AnswerT]:
-    """Read, decode and predict, all on this thread."""
-    with model.in_use() as loaded:
-        start = perf_counter()
-        question = ask(model)
-        with blamed_on(model, question.subject, refusal=_refuses(model)):
-            output = loaded.predict(question.model_input)
-        return _read(model, question, output, start)
-
-
-def _read(
-    model: LocalModel, question: Question[AnswerT], output: Any, start: float
-) -> _Answered[AnswerT]:
-    with blamed_on(model, question.subject):
-        data = question.read(output)
-    return _Answered(data, perf_counter() - start, model.metadata)
-
-
-def _refuses(model: LocalModel) -> bool:
-    # Prompts are many and ragged, so segmenters check them, and say so by a ValueError.
-    return model.task is InferenceTask.MASK_GENERATION
-
-
 def _load(model: LocalModel) -> None:
     with model.in_use():
         pass
-
-
-def _description(model: LocalModel) -> ModelDescription:
-    task, card = TASKS[model.config.capability], model.model_class.card
-    if card is None:
-        return ModelDescription(model.name, task, digest=model.digest)
-    return ModelDescription(
-        name=model.name,
-        task=task,
-        digest=model.digest,
-        license=card.license,
-        origin=card.origin,
-        description=card.description,
-        size=sum(file.size for file in card.weights) if card.weights else None,
-        categories=card.categories,
-    )
 
 
 def _number_of_gpus() -> int:

@@ -6,21 +6,19 @@ returns is checked here, once, so that nothing behind the provider has to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from pixano_cli.errors import PixanoAnnotateError
-from pixano_cli.inference.errors import InferenceError, InvalidRequestError
+from pixano_cli.inference.errors import InvalidRequestError
+from pixano_cli.inference.providers.asking import Question
 from pixano_cli.inference.providers.embeddings import Embedding, RecentEmbeddings
-from pixano_cli.inference.providers.loading import LocalModel, one_line
+from pixano_cli.inference.providers.loading import LocalModel
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
     ImageMaskGenerationOutput,
@@ -42,52 +40,6 @@ from pixano_cli.models.pixano_inference_adapters import PluginAdapter
 from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
 from pixano_cli.models.tracking import TrackingInput, TrackingOutput
 from pixano_cli.models.vlm import VLMInput, VLMOutput
-
-AnswerT = TypeVar("AnswerT")
-
-
-@dataclass(frozen=True, slots=True)
-class Question(Generic[AnswerT]):
-    """What a model is asked, and how its output is read.
-
-    Attributes:
-        subject: What it is about, for errors: an image's name.
-        model_input: The capability's input.
-        read: Makes the documented answer of the capability's output; raises ValueError if that is
-            not what the capability promises.
-    """
-
-    subject: str
-    model_input: BaseModel
-    read: Callable[[Any], AnswerT]
-
-
-@contextmanager
-def blamed_on(model: LocalModel, subject: str, *, refusal: bool = False) -> Iterator[None]:
-    """Turn whatever a plugin raises into one line that names the model and the image.
-
-    Args:
-        model: The model that is asked.
-        subject: What it is asked about.
-        refusal: Whether a ValueError says that the request is wrong.
-
-    Raises:
-        InvalidRequestError: In place of a ValueError, if that is a refusal.
-        InferenceError: In place of anything else that is not an error of this tool already.
-    """
-    try:
-        yield
-    except PixanoAnnotateError:
-        raise
-    except Exception as error:
-        if refusal and isinstance(error, ValueError):
-            reason = one_line(error).partition(": ")[2] or "no reason given"
-            raise InvalidRequestError(
-                f"model {model.name!r} refuses the request for {subject}: {reason}"
-            ) from error
-        raise InferenceError(
-            f"model {model.name!r} failed on {subject}: {one_line(error)}"
-        ) from error
 
 
 def detection(

@@ -1,0 +1,63 @@
+"""The bare loop: threads that decode with Pillow and call ONNX Runtime, and nothing else.
+
+`bare_detect.py FOLDER THREADS [reduced]` prints how long the loop took. Nothing of pixano_cli is
+used but the file of weights. With `reduced` a JPEG is decoded at the scale that is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+WEIGHTS = Path(__file__).parents[2] / "pixano_cli/models/weights/picodet_s_416_coco80.onnx"
+SIDE = 416
+MEAN = np.array([0.485, 0.456, 0.406])
+STD = np.array([0.229, 0.224, 0.225])
+FACTOR = (1 / (255 * STD)).astype(np.float32)[:, None, None]
+OFFSET = (-MEAN / STD).astype(np.float32)[:, None, None]
+
+
+def detector(reduced: bool) -> Callable[[Path], int]:
+    """Return what detects the objects in a file and tells how many there are."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(WEIGHTS), options, providers=["CPUExecutionProvider"]
+    )
+
+    def detect(path: Path) -> int:
+        with Image.open(path) as image:
+            scale = [[SIDE / image.height, SIDE / image.width]]
+            if reduced:
+                image.draft(None, (SIDE, SIDE))
+            resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        tensor = np.asarray(resized).transpose(2, 0, 1) * FACTOR
+        tensor += OFFSET
+        rows, _ = session.run(
+            None, {"image": tensor[None], "scale_factor": np.array(scale, np.float32)}
+        )
+        return int((rows[:, 1] > 0.5).sum())
+
+    return detect
+
+
+def main(folder: str, threads: str, *extra: str) -> None:
+    """Detect in every file of a folder."""
+    detect = detector("reduced" in extra)
+    started = perf_counter()
+    with ThreadPoolExecutor(int(threads)) as pool:
+        found = list(pool.map(detect, sorted(Path(folder).iterdir())))
+    seconds = perf_counter() - started
+    print(json.dumps({"seconds": seconds, "images": len(found), "objects": sum(found)}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,71 @@
+"""The numbers that the tool promises, each against a baseline measured in the same run.
+
+`python tests/benchmarks/run.py [--only NAME] [--quick] [--json FILE] [--folder FOLDER]` prints a
+line a figure; the exit code is 1 if one that is required does not hold. Pixano-annotate is that
+which is installed beside the Python that runs this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+from again import again
+from figure import Figure
+from help import start
+from memory import memory
+from outputs import outputs
+from process import processors
+from segment import segment
+from sizes import QUICK, Sizes
+from speed import speed
+
+BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
+    "speed": speed,
+    "memory": memory,
+    "again": again,
+    "help": start,
+    "outputs": outputs,
+    "segment": segment,
+}
+
+
+def main() -> int:
+    """Measure, print, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", choices=[*BENCHMARKS], action="append", help="repeat for more")
+    parser.add_argument("--quick", action="store_true", help="only see that they work")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--folder", type=Path, help="work there and leave it, so that its pictures serve again"
+    )
+    options = parser.parse_args()
+    machine = {
+        "processors": processors(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
+    figures = []
+    work = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
+    with work as folder:
+        for name in options.only or BENCHMARKS:
+            for figure in BENCHMARKS[name](Path(folder), QUICK if options.quick else Sizes()):
+                figures.append(figure)
+                print(figure.line(), flush=True)
+    if options.json:
+        report = {"machine": machine, "figures": [figure.to_dict() for figure in figures]}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if options.quick or all(figure.holds is not False for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""How much each benchmark does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of images, annotations and repetitions; the defaults are those of the requirements."""
+
+    speed_images: int = 500
+    speed_rounds: int = 3
+    memory_few: int = 500
+    memory_many: int = 5_000
+    again_images: int = 10_000
+    again_rounds: int = 3
+    help_rounds: int = 10
+    output_few: int = 100_000
+    output_many: int = 1_000_000
+    segment_images: int = 12
+
+
+QUICK = Sizes(
+    speed_images=4,
+    speed_rounds=1,
+    memory_few=2,
+    memory_many=4,
+    again_images=4,
+    again_rounds=1,
+    help_rounds=1,
+    output_few=20,
+    output_many=100,
+    segment_images=1,
+)
+"""Just enough to see that every benchmark works; what is required of time need not hold."""
