@@ -15,7 +15,7 @@ import orjson
 from pixano_cli import rle
 from pixano_cli.annotate.identity import Request, inference_id
 from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
-from pixano_cli.annotate.view import View, answered_geometries, is_answered
+from pixano_cli.annotate.view import View, answered_geometries, is_answered, recall
 from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.types import (
@@ -26,7 +26,7 @@ from pixano_cli.inference.types import (
     InferenceTask,
 )
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Item, Picture, answers, pictures
+from pixano_cli.inference_store.ledger import Item, Picture, answers
 from pixano_cli.inference_store.models import InferenceAction, TaskType
 from pixano_cli.inference_store.records import Record
 
@@ -86,21 +86,10 @@ class Task(Protocol):
 
 def recorded(store: Store, view: View, items: Sequence[Item]) -> set[str]:
     """Return the names of those items, of known digest, that the record answers already."""
-    digests = [item.sha256 for item in items if item.sha256]
-    known = pictures(store, digests)
-    found = answers(store, view.detector, digests) if view.detector else {}
-    segmented = answers(store, view.segmenter, digests) if view.segmenter else {}
     return {
         item.file_name
-        for item in items
-        if item.sha256 in known
-        and is_answered(
-            view,
-            item,
-            known[item.sha256],
-            found.get(item.sha256),
-            segmented.get(item.sha256, ()),
-        )
+        for item, answered in recall(store, view, items)
+        if answered is not None and is_answered(view, item, answered)
     }
 
 

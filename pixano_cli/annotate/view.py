@@ -27,6 +27,21 @@ Elements = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What the record holds of an image.
+
+    Attributes:
+        picture: Its size and orientation.
+        found: What the detector found; None if it has not answered, or was not asked.
+        segmented: What the segmenter answered.
+    """
+
+    picture: Picture
+    found: Elements | None
+    segmented: Elements = ()
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Which answers to show, and what of them.
 
@@ -73,21 +88,14 @@ class View:
                     prompts.append(Prompt(element["label"], element["score"], box))
         return prompts
 
-    def annotate(
-        self, item: Item, picture: Picture, found: Elements, segmented: Elements
-    ) -> AnnotatedImage:
-        """Return the image with what is shown of its answers.
-
-        Args:
-            item: The file.
-            picture: Its size and orientation.
-            found: What the detector found, where there is one.
-            segmented: What the segmenter answered, where there is one.
-        """
+    def annotate(self, item: Item, answered: Answered) -> AnnotatedImage:
+        """Return the image with what is shown of its answers, which are complete."""
+        picture = answered.picture
+        found = answered.found or ()
         if self.segmenter is None:
             objects = self._boxes(picture, found)
         else:
-            objects = self._masks(item, picture, found, segmented)
+            objects = self._masks(item, picture, found, answered.segmented)
         return AnnotatedImage(
             file_name=item.file_name,
             sha256=picture.sha256,
@@ -124,38 +132,43 @@ def answered_geometries(segmented: Elements) -> dict[Geometry, Mapping[str, Any]
 
 
 def annotated_images(store: Store, run_id: str, view: View) -> Iterator[AnnotatedImage]:
-    """Yield the images of a run that are done, in order of name; memory stays bounded."""
-    for page in pages(store, run_id, "processed", "cached"):
-        digests = [item.sha256 for item in page if item.sha256]
-        known = pictures(store, digests)
-        found = answers(store, view.detector, digests) if view.detector else {}
-        segmented = answers(store, view.segmenter, digests) if view.segmenter else {}
-        for item in page:
-            sha256 = item.sha256 or ""
-            yield view.annotate(
-                item, known[sha256], found.get(sha256, ()), segmented.get(sha256, ())
-            )
+    """Yield the images of a run that are done, in order of name; memory stays bounded.
 
-
-def is_answered(
-    view: View, item: Item, picture: Picture, found: Elements | None, segmented: Elements
-) -> bool:
-    """Return whether the record holds all that the view shows of an item.
-
-    Args:
-        view: The view.
-        item: The file.
-        picture: Its size.
-        found: What the detector found; None if it was not asked yet.
-        segmented: What the segmenter answered.
+    An image whose answers were deleted from the store since is not among them: it is not known
+    to be empty.
     """
-    if view.detector is not None and found is None:
+    for page in pages(store, run_id, "processed", "cached"):
+        for item, answered in recall(store, view, page):
+            if answered is not None and is_answered(view, item, answered):
+                yield view.annotate(item, answered)
+
+
+def recall(
+    store: Store, view: View, items: Sequence[Item]
+) -> Iterator[tuple[Item, Answered | None]]:
+    """Yield each item with what the record holds of it; None if its bytes were never seen."""
+    digests = [item.sha256 for item in items if item.sha256]
+    known = pictures(store, digests)
+    found = answers(store, view.detector, digests) if view.detector else {}
+    segmented = answers(store, view.segmenter, digests) if view.segmenter else {}
+    for item in items:
+        picture = known.get(item.sha256 or "")
+        if picture is None:
+            yield item, None
+        else:
+            sha256 = picture.sha256
+            yield item, Answered(picture, found.get(sha256), segmented.get(sha256, ()))
+
+
+def is_answered(view: View, item: Item, answered: Answered) -> bool:
+    """Return whether the record holds all that the view shows of an item."""
+    if view.detector is not None and answered.found is None:
         return False
     if view.segmenter is None:
         return True
     try:
-        wanted = view.prompts(item, picture, found or ())
+        wanted = view.prompts(item, answered.picture, answered.found or ())
     except PromptError:
         return False
-    answered = answered_geometries(segmented)
-    return all(prompt.geometry in answered for prompt in wanted)
+    geometries = answered_geometries(answered.segmented)
+    return all(prompt.geometry in geometries for prompt in wanted)

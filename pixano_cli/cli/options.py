@@ -14,7 +14,7 @@ _SHOW = "What to print"
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="Image, folder, glob, or - for a list of paths on standard input.",
         show_default=False,
     ),

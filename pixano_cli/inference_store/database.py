@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from threading import Lock
 from time import monotonic, sleep, time_ns
 from typing import Any
@@ -25,6 +26,7 @@ FILE_NAME = "store.sqlite3"
 VERSION_TABLE = "pixano_store_version"
 SCHEMA_VERSION = "0001"
 LOCK_TIMEOUT_S = 30.0
+SHARED_MEMORY_BYTES = 32_768
 
 # Alembic keeps the migration under way in module globals.
 _migrating = Lock()
@@ -132,7 +134,6 @@ def _engine(file: Path) -> Engine:
         # Without a file name in its URL SQLAlchemy takes it for a database in memory, and its
         # pool for those closes connections that other threads still use.
         poolclass=QueuePool,
-        max_overflow=-1,
     )
 
     @event.listens_for(engine, "connect")
@@ -237,10 +238,10 @@ def _explain(folder: Path, error: BaseException) -> str:
     file = folder / FILE_NAME
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return (
-            f"store {folder} is locked by another process for more than {LOCK_TIMEOUT_S:.0f} s: "
+            f"store {folder} is locked by another process for more than {LOCK_TIMEOUT_S:g} s: "
             "run the same command again when it is done; what was recorded is kept"
         )
-    if name == "SQLITE_FULL":
+    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _is_full(folder)):
         return (
             f"store {folder}: the disk is full: free some space and run the same command again; "
             "what was recorded is kept"
@@ -258,3 +259,11 @@ def _explain(folder: Path, error: BaseException) -> str:
             "and run the same command again; what was recorded is kept"
         )
     return f"store {folder}: {error}"
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether there is no room for SQLite's shared memory, whose failure has a name of its own."""
+    try:
+        return disk_usage(folder).free < SHARED_MEMORY_BYTES
+    except OSError:
+        return False

@@ -52,7 +52,7 @@ def selected(model_id: str, filters: BaseInferenceFilter) -> _Condition:
     Raises:
         StoreError: If a filter's value is not what its kind takes.
     """
-    conditions = [_inferences.c.model_id == model_id, true()]
+    conditions = [_inferences.c.model_id == model_id, _inferences.c.deleted_at.is_(None)]
     if filters.inference_action_filter is not None:
         conditions.append(_inferences.c.inference_action == filters.inference_action_filter)
     if filters.data_hash_filter is not None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pixano_cli import rle
 from pixano_cli.annotate.prompts import Prompt, PromptError, dump_prompts, geometry_to_dict
-from pixano_cli.annotate.view import View, is_answered
+from pixano_cli.annotate.view import Answered, View, is_answered
 from pixano_cli.annotations import Box
 from pixano_cli.inference_store.ledger import Item, Picture
 
@@ -68,7 +68,7 @@ def segmented(prompts: list[Prompt], iou: float = 0.8) -> list[dict[str, Any]]:
 
 @given(views, found_elements)
 def test_boxes_are_those_of_the_visible_elements(view: View, found: list[dict[str, Any]]) -> None:
-    image = view.annotate(ITEM, PICTURE, found, [])
+    image = view.annotate(ITEM, Answered(PICTURE, found))
     wanted = sorted((each["label"], each["score"]) for each in found if visible(view, each))
     assert sorted((each.label, each.score) for each in image.annotations) == wanted
     for annotation in image.annotations:
@@ -78,10 +78,10 @@ def test_boxes_are_those_of_the_visible_elements(view: View, found: list[dict[st
 
 @given(views, found_elements)
 def test_masks_are_those_of_the_same_elements(view: View, found: list[dict[str, Any]]) -> None:
-    boxes = view.annotate(ITEM, PICTURE, found, [])
+    boxes = view.annotate(ITEM, Answered(PICTURE, found))
     masks_view = View("detector", "segmenter", view.threshold, view.labels)
     prompts = masks_view.prompts(ITEM, PICTURE, found)
-    masks = masks_view.annotate(ITEM, PICTURE, found, segmented(prompts))
+    masks = masks_view.annotate(ITEM, Answered(PICTURE, found, segmented(prompts)))
     assert [(each.label, each.score, each.box) for each in masks.annotations] == [
         (each.label, each.score, each.box) for each in boxes.annotations
     ]
@@ -94,11 +94,11 @@ def test_masks_are_those_of_the_same_elements(view: View, found: list[dict[str, 
 def test_it_is_answered_once_every_prompt_is(view: View, found: list[dict[str, Any]]) -> None:
     view = View("detector", "segmenter", view.threshold, view.labels)
     prompts = view.prompts(ITEM, PICTURE, found)
-    assert not is_answered(view, ITEM, PICTURE, None, segmented(prompts))
-    assert is_answered(view, ITEM, PICTURE, found, segmented(prompts))
+    assert not is_answered(view, ITEM, Answered(PICTURE, None, segmented(prompts)))
+    assert is_answered(view, ITEM, Answered(PICTURE, found, segmented(prompts)))
     if prompts:
         fewer = [each for each in prompts if each.geometry != prompts[0].geometry]
-        assert not is_answered(view, ITEM, PICTURE, found, segmented(fewer))
+        assert not is_answered(view, ITEM, Answered(PICTURE, found, segmented(fewer)))
 
 
 @given(views, found_elements, scores)
@@ -108,16 +108,17 @@ def test_a_higher_threshold_needs_no_more_answers(
     lower = View("detector", "segmenter", view.threshold or 0.0, view.labels)
     higher = View("detector", "segmenter", max(view.threshold or 0.0, more), view.labels)
     answered = segmented(lower.prompts(ITEM, PICTURE, found))
-    assert is_answered(higher, ITEM, PICTURE, found, answered)
+    assert is_answered(higher, ITEM, Answered(PICTURE, found, answered))
 
 
 def test_prompts_of_a_file_keep_their_label_and_take_the_iou_as_score() -> None:
     given_prompts = [Prompt("mug", None, Box(1, 1, 9, 9)), Prompt("lid", 0.3, Box(2, 2, 8, 8))]
     item = Item("a.png", "root", "file:///a.png", 1, 1, "digest", dump_prompts(given_prompts))
-    shown = View(None, "segmenter").annotate(item, PICTURE, [], segmented(given_prompts, 0.7))
+    answered = Answered(PICTURE, None, segmented(given_prompts, 0.7))
+    shown = View(None, "segmenter").annotate(item, answered)
     assert [(each.label, each.score) for each in shown.annotations] == [("mug", 0.7), ("lid", 0.3)]
     strict = View(None, "segmenter", threshold=0.5)
-    shown = strict.annotate(item, PICTURE, [], segmented(given_prompts, 0.7))
+    shown = strict.annotate(item, answered)
     assert [each.label for each in shown.annotations] == ["mug"]
 
 
@@ -126,7 +127,9 @@ def test_an_empty_mask_is_no_annotation() -> None:
     item = Item("a.png", "root", "file:///a.png", 1, 1, "digest", dump_prompts([prompt]))
     element = segmented([prompt])[0]
     element["rle"] = rle.encode(np.zeros((30, 40), bool)).to_dict()
-    assert View(None, "segmenter").annotate(item, PICTURE, [], [element]).annotations == ()
+    assert (
+        View(None, "segmenter").annotate(item, Answered(PICTURE, None, [element])).annotations == ()
+    )
 
 
 def test_a_prompt_beside_its_image_is_not_answered_but_fails() -> None:
@@ -134,6 +137,6 @@ def test_a_prompt_beside_its_image_is_not_answered_but_fails() -> None:
         "a.png", "r", "file:///a.png", 1, 1, "digest", dump_prompts([Prompt(box=Box(50, 0, 60, 5))])
     )
     view = View(None, "segmenter")
-    assert not is_answered(view, item, PICTURE, None, [])
+    assert not is_answered(view, item, Answered(PICTURE, None, []))
     with pytest.raises(PromptError, match="outside the 40x30 image"):
         view.prompts(item, PICTURE, [])

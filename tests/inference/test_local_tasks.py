@@ -12,6 +12,7 @@ from pixano_cli.inference.errors import InferenceError, InvalidRequestError
 from pixano_cli.inference.providers.local import LocalProvider
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
+    NDArrayData,
     TextImageConditionalGenerationInput,
     VideoMaskGenerationInput,
 )
@@ -28,6 +29,7 @@ from pixano_cli.models import (
     VLMModel,
     VLMOutput,
 )
+from pixano_cli.models.pixano_inference_adapters import SegmentationAdapter
 
 from .local_detectors import Picture, Register
 
@@ -125,6 +127,51 @@ def test_a_file_that_changed_is_encoded_again(
     segment_each(provider, (image, False))
 
     assert len(encoded) == 2
+
+
+def test_an_embedding_that_a_caller_gives_is_his_own(
+    provider: LocalProvider, encoded: list[tuple[int, ...]], picture: Picture
+) -> None:
+    image = picture(20, 10)
+    request = ImageMaskGenerationInput(
+        image,
+        "plugin",
+        image_embedding=NDArrayData([4.0, 4.0], [1, 2]),
+        boxes=[[0, 0, 5, 5]],
+        return_image_embedding=True,
+    )
+
+    result = asyncio.run(provider.image_mask_generation(request))
+
+    assert result.data.image_embedding == NDArrayData([4.0, 4.0], [1, 2])
+    assert result.data.scores.values == [0.5]
+    assert encoded == []
+    assert segment_each(provider, (image, False)) == [0.125]
+
+
+def test_a_plugin_for_pixano_inference_is_not_asked_for_embeddings(
+    provider: LocalProvider, register: Register, picture: Picture
+) -> None:
+    asked = []
+
+    class Adapted(SegmentationAdapter):
+        plugin_class = Encoding
+        origin = "some-plugin 1.0"
+
+        def load_model(self) -> None:
+            pass
+
+        def predict(self, input: SegmentationInput) -> SegmentationOutput:  # noqa: A002
+            asked.append((input.return_image_embedding, input.image_embedding))
+            return SegmentationOutput(masks=[], scores=np.ones((0, 1), np.float32))
+
+    register(Adapted)
+    request = ImageMaskGenerationInput(picture(20, 10), "plugin", boxes=[[0, 0, 5, 5]])
+    for reset in (True, False):
+        request.reset_predictor = reset
+        asyncio.run(provider.image_mask_generation(request))
+
+    assert asked == [(False, None)] * 2
 
 
 def test_a_segmenters_value_error_is_an_invalid_request(

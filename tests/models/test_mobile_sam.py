@@ -63,6 +63,28 @@ class Embedded:
         request = SegmentationInput(image=self.image, image_embedding=self.embedding, **prompts)
         return self.model.predict(request)
 
+    def logits(
+        self, points: list[list[float]], labels: list[float], width: int, height: int
+    ) -> NDArray[np.float32]:
+        """Ask the decoder as its export documents; [4, height, width]."""
+        assert self.model._decoder is not None
+        scale = 1024 / max(width, height)
+        fitted = [int(width * scale + 0.5), int(height * scale + 0.5)]
+        frame = np.array(points) * fitted / [width, height]
+        masks, _, _ = self.model._decoder.run(
+            None,
+            {
+                "image_embeddings": self.embedding,
+                "point_coords": frame[None].astype(np.float32),
+                "point_labels": np.array([labels], np.float32),
+                "mask_input": np.zeros((1, 1, 256, 256), np.float32),
+                "has_mask_input": np.zeros(1, np.float32),
+                "orig_im_size": np.array([height, width], np.float32),
+            },
+        )
+        logits: NDArray[np.float32] = masks[0]
+        return logits
+
     def mask(self, **prompts: Any) -> NDArray[np.bool_]:
         return rle.decode(self.ask(multimask_output=False, **prompts).masks[0][0])
 
@@ -139,6 +161,29 @@ def test_a_point_finds_what_it_is_on(coffee: Embedded) -> None:
 
     assert by_point[230, 300]
     assert iou(by_point, by_box) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("prompt", "points", "labels"),
+    [
+        ({"boxes": [CUP]}, [CUP[:2], CUP[2:]], [2, 3]),
+        ({"points": [[ON_THE_CUP]], "labels": [[1]]}, [ON_THE_CUP, [0, 0]], [1, -1]),
+        (
+            {"points": [[ON_THE_CUP, ON_THE_TABLE]], "labels": [[1, 0]], "boxes": [CUP]},
+            [ON_THE_CUP, ON_THE_TABLE, CUP[:2], CUP[2:]],
+            [1, 0, 2, 3],
+        ),
+    ],
+    ids=["box", "point", "both"],
+)
+def test_prompts_are_given_to_the_decoder_as_its_export_documents(
+    coffee: Embedded, prompt: dict[str, Any], points: list[list[float]], labels: list[float]
+) -> None:
+    single, *several = coffee.logits(points, labels, 600, 400) > 0
+
+    assert np.array_equal(coffee.mask(**prompt), single)
+    for mask, expected in zip(coffee.ask(**prompt).masks[0], several, strict=True):
+        assert np.array_equal(rle.decode(mask), expected)
 
 
 def test_a_point_and_a_box_make_one_prompt(coffee: Embedded) -> None:
@@ -245,24 +290,11 @@ def test_a_large_image_has_the_mask_that_full_size_logits_give(coffee: Embedded)
             multimask_output=False,
         )
     )
-    decoder = coffee.model._decoder
-    assert decoder is not None
-    corners = np.array(scaled, np.float32).reshape(1, 2, 2) * np.float32(1024 / width)
-    logits, _, _ = decoder.run(
-        None,
-        {
-            "image_embeddings": coffee.embedding,
-            "point_coords": corners,
-            "point_labels": np.array([[2, 3]], np.float32),
-            "mask_input": np.zeros((1, 1, 256, 256), np.float32),
-            "has_mask_input": np.zeros(1, np.float32),
-            "orig_im_size": np.array([height, width], np.float32),
-        },
-    )
+    logits = coffee.logits([scaled[:2], scaled[2:]], [2, 3], width, height)
 
     mask = rle.decode(found.masks[0][0])
     assert mask.shape == (height, width)
-    assert iou(mask, logits[0, 0] > 0) > 0.999
+    assert iou(mask, logits[0] > 0) > 0.999
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (2500, 1), (3, 2049)])

@@ -102,7 +102,7 @@ def test_answers_are_rounded_plain_numbers_best_first(model: PicoDet) -> None:
 @given(threshold=st.floats(0.05, 1.0))
 def test_a_threshold_applied_afterwards_gives_the_same(threshold: float) -> None:
     rng = np.random.default_rng(7)
-    scores = np.concatenate([rng.random(60), [0.5, 0.499996, 0.499994, 0.500004, threshold]])
+    scores = np.concatenate([rng.random(60), [0.5, 0.5, 0.499996, 0.499994, 0.500004, threshold]])
     rows = np.column_stack(
         [rng.integers(0, 80, scores.size), scores, rng.random((scores.size, 4)) * 400]
     ).astype(np.float32)
@@ -110,6 +110,10 @@ def test_a_threshold_applied_afterwards_gives_the_same(threshold: float) -> None
     at_once = picodet._detections(rows, threshold, None)
     at_floor = picodet._detections(rows, 0.05, None)
 
+    order = list(
+        zip((-score for score in at_floor.scores), at_floor.classes, at_floor.boxes, strict=True)
+    )
+    assert order == sorted(order)
     kept = [index for index, score in enumerate(at_floor.scores) if score >= threshold]
     assert at_once == DetectionOutput(
         boxes=[at_floor.boxes[index] for index in kept],

@@ -366,13 +366,11 @@ class LocalProvider(InferenceProvider):
             raise
 
     async def _within(self, timeout: float, what: str, work: Awaitable[AnswerT]) -> AnswerT:
-        clock = asyncio.timeout(timeout)
+        # A plugin's own TimeoutError has become an InferenceError by now.
         try:
-            async with clock:
+            async with asyncio.timeout(timeout):
                 return await work
         except TimeoutError as error:
-            if not clock.expired():
-                raise
             raise InferenceTimeoutError(
                 f"{what} did not finish in {timeout:g} s: allow more time or use a smaller model"
             ) from error

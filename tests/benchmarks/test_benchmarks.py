@@ -1,0 +1,34 @@
+"""The benchmarks run: their figures at this size say nothing, but their code must not rot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = Path(__file__).with_name("run.py")
+
+
+def test_every_benchmark_gives_its_figures(tmp_path: Path) -> None:
+    report = tmp_path / "figures.json"
+    command = [sys.executable, RUN, "--quick", "--json", report, "--folder", tmp_path / "work"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(report.read_bytes())["figures"]
+    assert {figure["benchmark"] for figure in figures} == {
+        "speed",
+        "memory",
+        "again",
+        "help",
+        "outputs",
+        "segment",
+    }
+    lines = ended.stdout.splitlines()[1:]
+    assert len(lines) == len(figures)
+    for figure, line in zip(figures, lines, strict=True):
+        assert line.startswith(f"{figure['benchmark']}: ")
+        assert figure["value"] > 0
+        assert figure["ratio"] == figure["value"] / figure["baseline"]
+        assert (figure["required"] is None) == (figure["holds"] is None)
+        assert (figure["required"] or "nothing required") in line

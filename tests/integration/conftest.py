@@ -1,0 +1,125 @@
+"""The tool from outside: commands, photographs to give them, and models that count."""
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pixano_cli.cli.app import run as run_command_line
+from pixano_cli.models import base, plugins
+
+from .tool import COUNTING, PHOTOGRAPHS, SAMPLES, Commands, Done, Log, as_text
+
+
+@pytest.fixture(scope="session")
+def counting_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the path, with an installed distribution of counting models."""
+    folder = tmp_path_factory.mktemp("installed")
+    facts = folder / "counting-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[pixano_cli.models]\ncounting = counting_models\n")
+    (folder / "counting_models.py").write_text(COUNTING)
+    return folder
+
+
+@pytest.fixture
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    """What the counting models of this test noted."""
+    return Log(tmp_path_factory.mktemp("log") / "calls")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """An empty folder to work in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def commands(work: Path, log: Log, counting_distribution: Path) -> Commands:
+    """Commands in processes of their own, which know the counting models."""
+    environment = {key: value for key, value in os.environ.items() if key != "PIXANO_STORE"}
+    environment["PYTHONPATH"] = str(counting_distribution)
+    environment["COUNTING_LOG"] = str(log.path)
+    return Commands(work, environment)
+
+
+@pytest.fixture
+def command(
+    work: Path,
+    log: Log,
+    counting_distribution: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[Callable[..., Done]]:
+    """The command line in this process, which is quicker: it too knows the counting models."""
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("PIXANO_STORE", raising=False)
+    monkeypatch.setenv("COUNTING_LOG", str(log.path))
+    monkeypatch.syspath_prepend(str(counting_distribution))
+    plugins.discover_models()
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    monkeypatch.setattr(plugins, "_failures", None)
+
+    def run(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = run_command_line([os.fsdecode(as_text(each)) for each in arguments])
+        out, err = capfd.readouterr()
+        return Done(code, out, err)
+
+    yield run
+    sys.modules.pop("counting_models", None)
+
+
+@pytest.fixture(scope="session")
+def crops() -> Callable[[int], list[Image.Image]]:
+    """Photographs in any number: different parts of the samples, 320x240 or so."""
+    samples = [Image.open(SAMPLES / name).convert("RGB") for name in PHOTOGRAPHS]
+
+    def make(number: int) -> list[Image.Image]:
+        choose = random.Random(2)
+        made = []
+        for index in range(number):
+            sample = samples[index % len(samples)]
+            width = choose.randint(sample.width // 2, sample.width)
+            height = choose.randint(sample.height // 2, sample.height)
+            left = choose.randint(0, sample.width - width)
+            top = choose.randint(0, sample.height - height)
+            part = sample.crop((left, top, left + width, top + height))
+            made.append(part.resize((choose.randint(280, 360), choose.randint(210, 270))))
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gallery(
+    tmp_path_factory: pytest.TempPathFactory, crops: Callable[[int], list[Image.Image]]
+) -> Path:
+    """A folder of 300 JPEG images in folders; nobody changes it."""
+    root = tmp_path_factory.mktemp("gallery") / "photos"
+    for index, crop in enumerate(crops(300)):
+        path = root / f"{index % 7}" / f"{index:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        crop.save(path, quality=85)
+    return root
+
+
+@pytest.fixture
+def photos(gallery: Path, work: Path) -> Callable[..., Path]:
+    """Put some images of the gallery into a folder of the test's own."""
+
+    def put(number: int, folder: str = "photos", first: int = 0) -> Path:
+        root = work / folder
+        root.mkdir(parents=True, exist_ok=True)
+        for path in sorted(gallery.rglob("*.jpg"), key=lambda path: path.name)[first:][:number]:
+            (root / path.name).write_bytes(path.read_bytes())
+        return root
+
+    return put

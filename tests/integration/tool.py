@@ -1,0 +1,214 @@
+"""Commands of the tool, run and judged from outside."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+PATIENCE_S = 120.0
+
+# Two models under new names, by a real entry point: each call of a network leaves a line in a log
+# before it runs. Lines of one write with O_APPEND never mix, whatever the number of processes.
+COUNTING = """
+import hashlib
+import os
+
+from pixano_cli.models.base import register_model
+from pixano_cli.models.mobile_sam import MobileSam
+from pixano_cli.models.picodet import PicoDet
+
+
+def note(kind, content):
+    line = f"{os.getpid()} {kind} {hashlib.sha256(content).hexdigest()}\\n".encode()
+    log = os.open(os.environ["COUNTING_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, line)
+    os.close(log)
+
+
+@register_model("counting-detector")
+class CountingDetector(PicoDet):
+    def predict(self, input):
+        note("detect", input.image.tobytes())
+        return super().predict(input)
+
+
+@register_model("counting-detector-2")
+class SecondCountingDetector(CountingDetector):
+    pass
+
+
+class Noted:
+    def __init__(self, session, kind, name):
+        self.session, self.kind, self.name = session, kind, name
+
+    def run(self, outputs, inputs):
+        note(self.kind, inputs[self.name].tobytes())
+        return self.session.run(outputs, inputs)
+
+
+@register_model("counting-segmenter")
+class CountingSegmenter(MobileSam):
+    def load_model(self):
+        super().load_model()
+        self._encoder = Noted(self._encoder, "encode", "image")
+        self._decoder = Noted(self._decoder, "decode", "image_embeddings")
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What of the summary says how many files there were, and what became of them."""
+        return {key: self.summary[key] for key in ("total", "processed", "cached", "failed")}
+
+    @property
+    def line(self) -> str:
+        """The one line of an error."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+
+    def until(self, event: Callable[[], bool]) -> bool:
+        """Wait for an event; False if the command ended before."""
+        deadline = monotonic() + PATIENCE_S
+        while not event():
+            if self.process.poll() is not None:
+                return False
+            assert monotonic() < deadline, "waited too long"
+            sleep(0.001)
+        return True
+
+    def end(self, *signals: int) -> Done:
+        """Send signals, one after the other, and wait for the end."""
+        for each in signals:
+            self.process.send_signal(each)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
+        return Done(self.process.returncode, out, err)
+
+
+class Commands:
+    """Runs `pixano-annotate` in a folder."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def start(self, *arguments: object, program: Sequence[str] = ("-m", "pixano_cli")) -> Started:
+        """Start a process."""
+        process = subprocess.Popen(
+            [sys.executable, *program, *map(os.fsdecode, map(as_text, arguments))],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="surrogateescape",
+        )
+        return Started(process)
+
+    def run(self, *arguments: object, **how: Any) -> Done:
+        """Run a process to its end."""
+        return self.start(*arguments, **how).end()
+
+
+def as_text(argument: object) -> str | bytes:
+    return argument if isinstance(argument, str | bytes) else str(argument)
+
+
+class Log:
+    """What the counting models noted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self, kind: str) -> list[tuple[int, str]]:
+        """Return (process, digest of the input) of every call."""
+        if not self.path.exists():
+            return []
+        fields = [line.split() for line in self.path.read_text().splitlines()]
+        return [(int(process), digest) for process, noted, digest in fields if noted == kind]
+
+    def times(self, kind: str = "detect") -> Counter[str]:
+        """Return how many times each input was given to a network."""
+        return Counter(digest for _, digest in self.lines(kind))
+
+    def count(self, kind: str = "detect") -> int:
+        """Return how many calls there were."""
+        return len(self.lines(kind))
+
+    def __len__(self) -> int:
+        """Return the number of calls of whatever kind; cheap enough to ask all the time."""
+        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.path.unlink(missing_ok=True)
+
+
+def query(store: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Ask a store's database, past all code of the tool."""
+    file = store / "store.sqlite3"
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def check_store(store: Path) -> None:
+    """Check that a database is whole and holds no answer twice."""
+    assert query(store, "PRAGMA integrity_check") == [("ok",)]
+    assert query(store, "PRAGMA foreign_key_check") == []
+    doubled = """
+        SELECT data_hash, request_key, count(*) FROM inferences
+        GROUP BY data_hash, request_key, data HAVING count(*) > 1
+    """
+    assert query(store, doubled) == []
+    assert query(store, "SELECT count(*), count(DISTINCT inference_id) FROM inferences") in (
+        [(each, each) for each in query(store, "SELECT count(*) FROM inferences")[0]],
+    )
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder, by name."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+SIGNALLED = {
+    signal.SIGINT: {130, -signal.SIGINT},
+    signal.SIGTERM: {143, -signal.SIGTERM},
+}
+"""What a shell shows as 130 and 143: an exit code, or death by the signal before Python is up."""
