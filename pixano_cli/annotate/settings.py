@@ -82,8 +82,8 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        """How many images are worked on at once."""
-        return self.concurrency or _processors()
+        """How many images are asked about at once: enough to fill a batch."""
+        return max(self.concurrency or _processors(), self.batch_size or 1)
 
 
 def _processors() -> int:

@@ -177,7 +177,7 @@ class ImageZeroShotDetectionInput(_Message):
         image: Image as data URL or URL.
         model: Model name to use.
         classes: Class names to detect. Empty asks a model with a class set of its own for all of
-            it; such a model ignores names that are given.
+            it; such a model may look for all of it whatever is named.
         box_threshold: Lowest score of a box to return, in [0, 1].
         text_threshold: Lowest score of a match between text and box, in [0, 1].
     """

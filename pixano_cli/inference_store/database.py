@@ -134,6 +134,7 @@ def _engine(file: Path) -> Engine:
         # Without a file name in its URL SQLAlchemy takes it for a database in memory, and its
         # pool for those closes connections that other threads still use.
         poolclass=QueuePool,
+        max_overflow=-1,
     )
 
     @event.listens_for(engine, "connect")

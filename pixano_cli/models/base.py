@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ RGBImage = NDArray[np.uint8]
 
 InputT = TypeVar("InputT", bound=BaseModel)
 OutputT = TypeVar("OutputT", bound=BaseModel)
+UsedT = TypeVar("UsedT")
 ModelClassT = TypeVar("ModelClassT", bound="type[InferenceModel[Any, Any]]")
 
 
@@ -97,7 +99,7 @@ class WeightFile:
         Raises:
             ModelError: If the file is missing.
         """
-        return len(self._content())
+        return self._use(lambda path: path.stat().st_size)
 
     def read(self) -> bytes:
         """Return the content after checking its digest.
@@ -105,7 +107,7 @@ class WeightFile:
         Raises:
             ModelError: If the file is missing or is not what it was when it was packaged.
         """
-        content = self._content()
+        content = self._use(Path.read_bytes)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise ModelError(
                 f"weights {self.name} of {self.package} are damaged (sha256 differs): "
@@ -113,9 +115,11 @@ class WeightFile:
             )
         return content
 
-    def _content(self) -> bytes:
+    def _use(self, use: Callable[[Path], UsedT]) -> UsedT:
         try:
-            return resources.files(self.package).joinpath(self.name).read_bytes()
+            file = resources.files(self.package).joinpath(self.name)
+            with resources.as_file(file) as path:
+                return use(path)
         except (OSError, ImportError) as error:
             raise ModelError(
                 f"weights {self.name} of {self.package} cannot be read ({error}): "
