@@ -11,12 +11,13 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """What is asked of a model, apart from the input and its prompts.
 
@@ -44,7 +45,7 @@ class Request:
             "parameters": dict(self.parameters),
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hex digest of the request."""
         return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()

@@ -39,10 +39,7 @@ class Killer:
         before = self.answers()
         logged = self.log.count(self.kind)
         started = self.commands.start(*self.arguments)
-        if started.until(is_now):
-            done = started.end(signal.SIGKILL)
-        else:
-            done = started.end()
+        done = started.end(signal.SIGKILL) if started.until(is_now) else started.end()
         assert done.code in (0, -signal.SIGKILL), done.err
         if done.code:
             self.killed.append(moment)
