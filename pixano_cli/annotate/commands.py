@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,10 +133,11 @@ def segmentation(
             model_digest=described.digest,
             parameters={},
         )
+        at_once = asyncio.Semaphore(settings.workers)
         if prompts is None and boxes is None:
             found, categories = await _detection(provider, settings, detector)
             view = replace(found.view, segmenter=request.key)
-            return Assignment(Segmentation(provider, request, view, found), categories)
+            return Assignment(Segmentation(provider, request, view, found, at_once), categories)
         if prompts is not None:
             given = read_prompts(Path(prompts))
             own = None
@@ -144,8 +146,10 @@ def segmentation(
             given = _prompts_from(Path(boxes))
             own = read_box_categories(Path(boxes))
         categories, labels = _label_set(settings, own)
+        if own is not None and settings.categories is None:
+            _check_classes(sorted(labels or ()), own, str(boxes))
         view = View(None, request.key, settings.threshold, labels)
-        return Assignment(Segmentation(provider, request, view, None), categories, given)
+        return Assignment(Segmentation(provider, request, view, None, at_once), categories, given)
 
     return assign
 
@@ -193,32 +197,37 @@ async def _describe(
 def _label_set(
     settings: Settings, own: tuple[Category, ...] | None
 ) -> tuple[tuple[Category, ...] | None, frozenset[str] | None]:
-    """Return the categories to write and the labels to show; None for whatever occurs."""
-    categories = own
+    """Return the label set, None for whatever occurs, and the labels to show, None for all."""
     labels = frozenset(name.strip() for name in settings.classes) if settings.classes else None
-    if settings.categories is not None:
-        categories = read_categories(Path(settings.categories))
-        names = frozenset(category.name for category in categories)
-        if labels is None:
-            labels = names
-        elif missing := sorted(labels - names):
-            raise UsageError(f"--classes: {missing[0]!r} is not in {settings.categories}")
-    elif categories is not None and labels is not None:
-        categories = tuple(category for category in categories if category.name in labels)
+    if settings.categories is None:
+        return own, labels
+    categories = read_categories(Path(settings.categories))
+    names = frozenset(category.name for category in categories)
+    if labels is None:
+        return categories, names
+    if missing := sorted(labels - names):
+        raise UsageError(f"--classes: {missing[0]!r} is not in {settings.categories}")
     return categories, labels
 
 
-def _check_classes(asked: Sequence[str], own: Sequence[Category], model: str) -> None:
-    names = [category.name for category in own]
+def _check_classes(asked: Sequence[str], known: Sequence[Category], whose: str) -> None:
+    names = [category.name for category in known]
     for name in asked:
         if name not in names:
             close = get_close_matches(name, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"`models show {model}` lists them"
-            raise UsageError(f"--classes: {model} knows no {name!r}: {hint}")
+            few = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {few}"
+            raise UsageError(f"--classes: {whose} has no {name!r}: {hint}")
 
 
 def _prompts_from(path: Path) -> dict[str, tuple[Prompt, ...]]:
-    return {
-        name: tuple(Prompt(each.label, each.score, each.box) for each in found)
-        for name, found in read_boxes(path).items()
-    }
+    found = {}
+    for name, boxes in read_boxes(path).items():
+        for each in boxes:
+            if each.score is not None and not 0 <= each.score <= 1:
+                raise UsageError(
+                    f"{path}: a box of {name!r} has the score {each.score}: "
+                    "scores from 0 to 1 are wanted"
+                )
+        found[name] = tuple(Prompt(each.label, each.score, each.box) for each in boxes)
+    return found

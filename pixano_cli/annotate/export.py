@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from pixano_cli.annotate.job import provenance
-from pixano_cli.annotate.outputs import plan_outputs, write_outputs
+from pixano_cli.annotate.job import provenance, until_stopped
+from pixano_cli.annotate.outputs import plan_outputs, write_failures, write_outputs
 from pixano_cli.annotate.settings import Settings
 from pixano_cli.annotate.summary import Summary
 from pixano_cli.annotate.view import View, annotated_images
@@ -18,6 +20,8 @@ from pixano_cli.errors import UsageError
 from pixano_cli.formats.categories import read_categories
 from pixano_cli.inference_store import ledger
 from pixano_cli.inference_store.database import open_store
+
+logger = logging.getLogger(__name__)
 
 
 def export(
@@ -30,6 +34,7 @@ def export(
     categories: str | Path | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     store: str | Path | None = None,
+    stop: threading.Event | None = None,
 ) -> Summary:
     """Write what a run recorded, in any format, with the run's threshold and classes or others.
 
@@ -42,13 +47,16 @@ def export(
         categories: A file with the label set to write; None for the run's.
         format: Format of the outputs, whatever their suffixes.
         store: Folder of the inference store; None for PIXANO_STORE, else .pixano-annotate.
+        stop: Once set, nothing more is written.
 
     Raises:
         UsageError: If there is no such run, or it did not record what is asked for.
+        StoppedError: If it was stopped.
         OutputError: If an output cannot be written.
         StoreError: If the store cannot be read.
     """
     started = monotonic()
+    stop = stop or threading.Event()
     Settings(threshold=threshold, classes=classes)
     planned = plan_outputs(outputs, format)
     with open_store(store, create=False) as opened:
@@ -56,24 +64,32 @@ def export(
         if found is None:
             asked = f"run {run}" if run else f"{task} run" if task else "run"
             raise UsageError(f"store {opened.folder}: no {asked} is recorded")
-        view = _view(found.job, threshold, classes)
-        label_set, view = _label_set(found.job, view, categories)
+        label_set, view = _shown(found.job, threshold, classes, categories)
         written = write_outputs(
             planned,
-            lambda: annotated_images(opened, found.run_id, view),
-            label_set,
+            lambda: until_stopped(annotated_images(opened, found.run_id, view), stop),
+            view.categories(label_set),
             provenance(found.job["task"], view, found.job["requests"]),
         )
-        failed = ledger.count_items(opened, found.run_id)["failed"]
+        write_failures(planned, opened, found.run_id)
+        counts = ledger.count_items(opened, found.run_id)
+        if counts["pending"]:
+            logger.warning(
+                "run %s has not ended: %d of its %d files are not in the output: run the same "
+                "command again to do them",
+                found.run_id,
+                counts["pending"],
+                sum(counts.values()),
+            )
     last = found.job["requests"][-1]
     return Summary(
         task=found.job["task"],
         model=last["model"],
         provider=last["provider"],
-        total=written.images + failed,
+        total=written.images + counts["failed"],
         processed=0,
         cached=written.images,
-        failed=failed,
+        failed=counts["failed"],
         empty=written.empty,
         annotations=written.annotations,
         seconds=monotonic() - started,
@@ -81,14 +97,19 @@ def export(
     )
 
 
-def _view(job: Mapping[str, Any], threshold: float | None, classes: Sequence[str] | None) -> View:
+def _shown(
+    job: Mapping[str, Any],
+    threshold: float | None,
+    classes: Sequence[str] | None,
+    categories: str | Path | None,
+) -> tuple[tuple[Category, ...] | None, View]:
+    """Return the label set and what of a run's answers to show."""
     recorded = job["view"]
-    labels = recorded["labels"]
     view = View(
         detector=recorded["detector"],
         segmenter=recorded["segmenter"],
         threshold=recorded["threshold"],
-        labels=None if labels is None else frozenset(labels),
+        labels=None if recorded["labels"] is None else frozenset(recorded["labels"]),
     )
     if threshold is not None:
         floor = _lowest_recorded(job, view)
@@ -98,17 +119,38 @@ def _view(job: Mapping[str, Any], threshold: float | None, classes: Sequence[str
                 f"run {job['task']} again with --threshold {threshold}"
             )
         view = replace(view, threshold=threshold)
+    label_set = None
+    if categories is not None:
+        label_set = read_categories(Path(categories))
+    elif job["categories"] is not None:
+        label_set = tuple(Category(**category) for category in job["categories"])
+    names = None if label_set is None else frozenset(category.name for category in label_set)
     if classes is not None:
-        # A segmenter was given only the objects of the classes that were asked for.
-        if view.segmenter and view.labels is not None:
-            missing = sorted(set(classes) - view.labels)
-            if missing:
-                raise UsageError(
-                    f"--classes: this run did not segment {missing[0]!r}: "
-                    f"run {job['task']} again with these classes"
-                )
-        view = replace(view, labels=frozenset(classes))
-    return view
+        asked = frozenset(name.strip() for name in classes)
+        _check_classes(asked, names, view, job, categories)
+        view = replace(view, labels=asked)
+    elif names is not None and categories is not None:
+        view = replace(view, labels=names if view.labels is None else names & view.labels)
+    return label_set, view
+
+
+def _check_classes(
+    asked: frozenset[str],
+    names: frozenset[str] | None,
+    view: View,
+    job: Mapping[str, Any],
+    categories: str | Path | None,
+) -> None:
+    if names is not None and (unknown := sorted(asked - names)):
+        where = categories or "the label set of this run: name another with --categories"
+        raise UsageError(f"--classes: {unknown[0]!r} is not in {where}")
+    # A segmenter, or a detector without a class set of its own, was asked for these only.
+    is_narrow = view.segmenter is not None or bool(job["requests"][0]["parameters"].get("classes"))
+    if is_narrow and view.labels is not None and (missing := sorted(asked - view.labels)):
+        raise UsageError(
+            f"--classes: this run was not asked for {missing[0]!r}: "
+            f"run {job['task']} again with these classes"
+        )
 
 
 def _lowest_recorded(job: Mapping[str, Any], view: View) -> float:
@@ -116,21 +158,3 @@ def _lowest_recorded(job: Mapping[str, Any], view: View) -> float:
         return view.threshold or 0.0
     floor: float = job["requests"][0]["parameters"]["box_threshold"]
     return floor
-
-
-def _label_set(
-    job: Mapping[str, Any], view: View, categories: str | Path | None
-) -> tuple[tuple[Category, ...] | None, View]:
-    if categories is not None:
-        label_set = read_categories(Path(categories))
-        names = frozenset(category.name for category in label_set)
-        return label_set, replace(
-            view, labels=names if view.labels is None else names & view.labels
-        )
-    recorded = job["categories"]
-    if recorded is None:
-        return None, view
-    label_set = tuple(Category(**category) for category in recorded)
-    if view.labels is not None:
-        label_set = tuple(category for category in label_set if category.name in view.labels)
-    return label_set, view

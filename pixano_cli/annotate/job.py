@@ -31,7 +31,8 @@ from pixano_cli.annotate.summary import MaxFailures, Summary
 from pixano_cli.annotate.task import STORED_AS, Task
 from pixano_cli.annotate.view import View, annotated_images
 from pixano_cli.annotations import AnnotatedImage, Category
-from pixano_cli.errors import PixanoAnnotateError, UsageError
+from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
+from pixano_cli.formats.text import portable
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import get_provider
 from pixano_cli.inference_store import ledger
@@ -55,7 +56,7 @@ class Assignment:
 
     Attributes:
         task: What every image is asked.
-        categories: The label set; None numbers the labels that occur.
+        categories: The label set, of which the view shows some; None numbers the labels that occur.
         prompts: The prompts of each image by file name; None where a detector gives them.
     """
 
@@ -122,7 +123,7 @@ def execute(
     progress = progress or Silence()
     max_failures = MaxFailures.parse(settings.max_failures)
     planned = plan_outputs(outputs, settings.format)
-    files = _files(sources, settings)
+    files = _not_written(_files(sources, settings), planned)
 
     async def annotate() -> Summary:
         provider = _provider(settings)
@@ -131,14 +132,16 @@ def execute(
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
                 run_id = _begin(store, sources, settings, assignment, planned)
+                total = cached = 0
                 for page, recorded in _plan(store, items, settings, assignment.task.view):
                     _check(stop)
                     with store.write() as connection:
                         ledger.add_items(connection, run_id, page, recorded)
-                counts = ledger.count_items(store, run_id)
-                progress.start(sum(counts.values()), counts["cached"])
+                    total += len(page)
+                    cached += len(recorded)
+                progress.start(total, cached)
                 try:
-                    if counts["pending"]:
+                    if total > cached:
                         await run_items(
                             assignment.task,
                             store,
@@ -150,20 +153,26 @@ def execute(
                         )
                 finally:
                     progress.stop()
-                return _conclude(store, run_id, assignment, planned, started, max_failures, stop)
+                return _conclude(
+                    store, run_id, assignment, planned, total, started, max_failures, stop
+                )
         finally:
             await provider.aclose()
 
     return _run(annotate())
 
 
-def forecast(sources: Sequence[str], settings: Settings, assign: Assign) -> Forecast:
+def forecast(
+    sources: Sequence[str], outputs: Sequence[str | Path], settings: Settings, assign: Assign
+) -> Forecast:
     """Tell what `execute` would do, without doing or writing anything.
 
     Raises:
         PixanoAnnotateError: Where `execute` would, before its first inference.
     """
-    files = _files(sources, settings)
+    MaxFailures.parse(settings.max_failures)
+    planned = plan_outputs(outputs, settings.format)
+    files = _not_written(_files(sources, settings), planned)
 
     async def look() -> Forecast:
         provider = _provider(settings)
@@ -213,6 +222,17 @@ def _files(sources: Sequence[str], settings: Settings) -> Iterator[SourceFile]:
     return chain([first], files)
 
 
+def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iterator[SourceFile]:
+    """Yield the files, none of which is to be replaced by an output."""
+    written = {
+        each for output in outputs for each in (output.path.absolute(), output.path.resolve())
+    }
+    for file in files:
+        if file.path in written:
+            raise UsageError(f"output {file.path} is one of the images: name another file")
+        yield file
+
+
 def _provider(settings: Settings) -> InferenceProvider:
     # What is left at its default is left to the provider, which may not know the option.
     options = {
@@ -234,14 +254,14 @@ def _begin(
     task, view = assignment.task, assignment.task.view
     run_id = uuid4().hex
     requests = [request.to_dict() for request in task.requests]
-    roots = sorted(source if source == "-" else str(Path(source).absolute()) for source in sources)
+    roots = sorted(source if source == "-" else _absolute(Path(source)) for source in sources)
     job_key = hashlib.sha256(
         canonical_json([roots, [request.key for request in task.requests], task.name])
     ).hexdigest()
     job = {
         "task": task.name,
         "sources": roots,
-        "outputs": [str(output.path.absolute()) for output in outputs],
+        "outputs": [_absolute(output.path) for output in outputs],
         "view": {
             "detector": view.detector,
             "segmenter": view.segmenter,
@@ -265,10 +285,27 @@ def _begin(
     return run_id
 
 
+def _absolute(path: Path) -> str:
+    return portable(str(path.absolute()))
+
+
 def _plan(
     store: Store | None, items: Iterator[ledger.Item], settings: Settings, view: View
 ) -> Iterator[tuple[list[ledger.Item], set[str]]]:
     return plan_pages(store, view, items, again=settings.overwrite, checksum=settings.checksum)
+
+
+def until_stopped(
+    images: Iterator[AnnotatedImage], stop: threading.Event
+) -> Iterator[AnnotatedImage]:
+    """Yield the images of an output, which is not to be written any more once `stop` is set.
+
+    Raises:
+        StoppedError: If it is.
+    """
+    for image in images:
+        _check(stop, " before the outputs were written")
+        yield image
 
 
 def _check(stop: threading.Event, done: str = "") -> None:
@@ -281,27 +318,27 @@ def _conclude(
     run_id: str,
     assignment: Assignment,
     outputs: Sequence[Output],
+    total: int,
     started: float,
     max_failures: MaxFailures,
     stop: threading.Event,
 ) -> Summary:
     task = assignment.task
     counts = ledger.count_items(store, run_id)
-    total = sum(counts.values())
     _check(stop, f" with {total - counts['pending']} of {total} files done")
-
-    def images() -> Iterator[AnnotatedImage]:
-        for image in annotated_images(store, run_id, task.view):
-            _check(stop, " before the outputs were written")
-            yield image
 
     origin = provenance(task.name, task.view, [each.to_dict() for each in task.requests])
     written = write_outputs(
         outputs,
-        images,
-        assignment.categories,
+        lambda: until_stopped(annotated_images(store, run_id, task.view), stop),
+        task.view.categories(assignment.categories),
         origin,
     )
+    if written.images + counts["failed"] != total:
+        raise StoreError(
+            f"store {store.folder}: {total - written.images - counts['failed']} of {total} answers "
+            "were removed meanwhile: run the same command again"
+        )
     write_failures(outputs, store, run_id)
     summary = Summary(
         task=task.name,
@@ -325,8 +362,8 @@ def _conclude(
             {
                 "run_id": run_id,
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "output": str(output.path.absolute()),
-                "store": str(store.folder.absolute()),
+                "output": _absolute(output.path),
+                "store": _absolute(store.folder),
                 "summary": summary.to_dict(),
                 "provenance": origin,
             },

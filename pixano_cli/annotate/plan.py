@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +15,8 @@ from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Item, recall_digests
 from pixano_cli.media.discover import SourceFile
 from pixano_cli.media.flight import url_of
+
+logger = logging.getLogger(__name__)
 
 PAGE = 500
 
@@ -28,10 +31,18 @@ def items_of(files: Iterable[SourceFile], prompts: ItemPrompts | None) -> Iterat
     """
     if prompts is not None:
         files = list(files)
-        if prompts and not any(file.file_name in prompts for file in files):
+        absent = prompts.keys() - {file.file_name for file in files}
+        if prompts and len(absent) == len(prompts):
             raise UsageError(
                 f"none of the {len(prompts)} images with prompts is among the sources: names are "
                 f"relative to the source's folder ({next(iter(prompts))!r} is one of them)"
+            )
+        if absent:
+            logger.warning(
+                "%d of the %d images with prompts are not among the sources (%r is one)",
+                len(absent),
+                len(prompts),
+                min(absent),
             )
     return (_item(file, prompts) for file in files)
 

@@ -122,7 +122,9 @@ def geometry_from_dict(data: Mapping[str, Any]) -> Geometry:
         box = Box(*map(float, box))
         if box.is_empty:
             raise ValueError("box is [xmin, ymin, xmax, ymax] with xmax > xmin and ymax > ymin")
-    points = data.get("points") or []
+    points = data.get("points")
+    if points is None:
+        points = []
     if not isinstance(points, list) or not all(
         isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
         for point in points
@@ -131,9 +133,13 @@ def geometry_from_dict(data: Mapping[str, Any]) -> Geometry:
     labels = data.get("labels")
     if labels is None:
         labels = [1] * len(points)
-    if not isinstance(labels, list) or len(labels) != len(points) or set(labels) - {0, 1}:
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(points)
+        or not all(type(each) is int and each in (0, 1) for each in labels)
+    ):
         raise ValueError("labels has a 1 (on the object) or 0 (beside it) for each point")
-    return box, tuple((float(x), float(y)) for x, y in points), tuple(int(each) for each in labels)
+    return box, tuple((float(x), float(y)) for x, y in points), tuple(labels)
 
 
 def read_prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:

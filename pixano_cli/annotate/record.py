@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 
+from pixano_cli.errors import StoreError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Outcome, record_outcomes
 
-# Waiting this long for company makes commits several times cheaper, and a kill costs no more
-# than what came in meanwhile.
-LINGER_S = 0.02
+# A commit costs nearly the same for one outcome as for many, so an outcome waits this long for
+# company, unless there is enough of it; a kill costs no more than what came in meanwhile.
+LINGER_S = 0.1
+COMPANY = 8
 
 _Entry = tuple[Outcome, "asyncio.Future[None]"]
 
@@ -35,6 +38,7 @@ class Recorder:
         self._store = store
         self._run_id = run_id
         self._overwrite = overwrite
+        self._linger_s = LINGER_S
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._loop = asyncio.get_running_loop()
@@ -64,30 +68,46 @@ class Recorder:
         self._queue.put((outcome, done))
         await done
 
+    def hurry(self) -> None:
+        """Wait for no more company: little is left to come."""
+        self._linger_s = 0.0
+
     def _write(self) -> None:
         ended = False
         while not ended:
             group, ended = self._gather()
             if not group:
                 continue
-            error: Exception | None = None
-            try:
-                with self._store.write() as connection:
-                    outcomes = [outcome for outcome, _ in group]
-                    record_outcomes(connection, self._run_id, outcomes, overwrite=self._overwrite)
-            except Exception as failure:
-                error = failure
-            self._loop.call_soon_threadsafe(_resolve, [done for _, done in group], error)
+            error = self._commit(group)
+            if error is None or isinstance(error, StoreError) or len(group) == 1:
+                self._tell(group, error)
+                continue
+            # One of them cannot be stored as it is; the others can.
+            for entry in group:
+                self._tell([entry], self._commit([entry]))
+
+    def _commit(self, group: Sequence[_Entry]) -> Exception | None:
+        try:
+            with self._store.write() as connection:
+                outcomes = [outcome for outcome, _ in group]
+                record_outcomes(connection, self._run_id, outcomes, overwrite=self._overwrite)
+        except Exception as error:
+            return error
+        return None
+
+    def _tell(self, group: Sequence[_Entry], error: Exception | None) -> None:
+        self._loop.call_soon_threadsafe(_resolve, [done for _, done in group], error)
 
     def _gather(self) -> tuple[list[_Entry], bool]:
         """Return the entries to commit together, and whether they are the last."""
         entry = self._queue.get()
-        deadline = monotonic() + LINGER_S
+        deadline = monotonic() + self._linger_s
         group: list[_Entry] = []
         while entry is not None:
             group.append(entry)
+            left = deadline - monotonic() if len(group) < COMPANY else 0.0
             try:
-                entry = self._queue.get(timeout=max(0.0, deadline - monotonic()))
+                entry = self._queue.get(timeout=max(0.0, left))
             except queue.Empty:
                 return group, False
         return group, True

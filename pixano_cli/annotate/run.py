@@ -1,7 +1,7 @@
 """Running the plan: files are read ahead, asked about several at once, and recorded as they come.
 
 One file's way: read its bytes once, take their digest, ask for what the record lacks, commit.
-Only as many files as there are workers are in memory at any time.
+The bytes of only a few more files than the provider works on are in memory at any time.
 """
 
 from __future__ import annotations
@@ -11,23 +11,27 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
 from pixano_cli.annotate.prompts import PromptError
-from pixano_cli.annotate.record import Recorder
+from pixano_cli.annotate.record import COMPANY, Recorder
 from pixano_cli.annotate.task import Image, Task
 from pixano_cli.errors import MediaError, ModelError, StoreError
+from pixano_cli.formats.text import portable
+from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Failure, Item, Outcome, Picture, Status, pages
 from pixano_cli.media import flight, identity
 
 logger = logging.getLogger(__name__)
 
-# Files that are read, or wait for their commit, while others are with the model.
-READ_AHEAD = 4
+# Files that are read while others are with the model.
+IN_MEMORY = 4
+# Files that are begun while others are with the model: read, or done and waiting for their commit.
+READ_AHEAD = IN_MEMORY + COMPANY
 
 
 class Progress(Protocol):
@@ -69,7 +73,8 @@ async def run_items(
         ModelError: If the model cannot be loaded.
     """
     with Recorder(store, run_id, overwrite=again) as recorder:
-        runner = _Runner(task, store, run_id, recorder, again, stop, progress)
+        room = asyncio.Semaphore(concurrency + IN_MEMORY)
+        runner = _Runner(task, store, run_id, recorder, room, again, stop, progress)
         items = chain.from_iterable(pages(store, run_id, "pending"))
         try:
             async with asyncio.TaskGroup() as group:
@@ -86,6 +91,7 @@ class _Runner:
         store: Store,
         run_id: str,
         recorder: Recorder,
+        room: asyncio.Semaphore,
         again: bool,
         stop: threading.Event,
         progress: Progress,
@@ -94,31 +100,36 @@ class _Runner:
         self._store = store
         self._run_id = run_id
         self._recorder = recorder
+        self._room = room
         self._again = again
         self._stop = stop
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
         self._holders: Counter[str] = Counter()
-        self._asked_again: set[str] = set()
+        self._asked_again: set[tuple[str, str | None]] = set()
 
     async def work(self, items: Iterator[Item]) -> None:
         """Do one item after the other until there are none, or until asked to stop."""
         while not self._stop.is_set():
             item = next(items, None)
             if item is None:
-                return
+                break
             self._progress.advance(await self._do(item))
+        self._recorder.hurry()
 
     async def _do(self, item: Item) -> Outcome:
         picture: Picture | None = None
         try:
-            data, read = await asyncio.to_thread(_read, item)
-            picture = read
-            item = replace(item, sha256=read.sha256)
-            # The same bytes under another name wait here, and then find their answer recorded.
-            async with self._alone(read.sha256):
-                with flight.hold(item.url, data):
-                    outcome = await self._ask(Image(item, read, self._run_id))
+            async with AsyncExitStack() as until_recorded:
+                async with self._room:
+                    data, read = await asyncio.to_thread(_read, item)
+                    picture = read
+                    item = replace(item, sha256=read.sha256)
+                    # The same bytes under another name wait here, and then find their answer.
+                    await until_recorded.enter_async_context(self._alone(read.sha256))
+                    with flight.hold(item.url, data):
+                        outcome = await self._ask(Image(item, read, self._run_id))
+                    del data
                 await self._recorder.record(outcome)
                 return outcome
         except (StoreError, ModelError):
@@ -130,11 +141,14 @@ class _Runner:
             return outcome
 
     async def _ask(self, image: Image) -> Outcome:
-        sha256 = image.picture.sha256
-        again = self._again and sha256 not in self._asked_again
-        records = await self._task.ask(image, self._store, again=again)
+        work = (image.picture.sha256, image.item.prompts)
+        again = self._again and work not in self._asked_again
+        try:
+            records = await self._task.ask(image, self._store, again=again)
+        except SystemExit as error:
+            raise InferenceError(f"the model tried to end the program: {error!r}") from error
         if again:
-            self._asked_again.add(sha256)
+            self._asked_again.add(work)
         status: Status = "processed" if records else "cached"
         return Outcome(image.item, status, image.picture, tuple(records))
 
@@ -159,7 +173,7 @@ def describe_failure(error: Exception) -> Failure:
         stage = "prompt"
     else:
         stage = "infer"
-    return Failure(stage, type(error).__name__, " ".join(str(error).split()))
+    return Failure(stage, type(error).__name__, portable(" ".join(str(error).split())))
 
 
 def _read(item: Item) -> tuple[bytes, Picture]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixano_cli.errors import UsageError
+from pixano_cli.formats.text import portable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Summary:
             "empty": self.empty,
             "annotations": self.annotations,
             "seconds": round(self.seconds, 3),
-            "outputs": list(self.outputs),
+            "outputs": [portable(output) for output in self.outputs],
         }
 
 

@@ -5,6 +5,7 @@ Every answer of a provider passes through here once and is checked before it is 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ class Segmentation:
     request: Request
     view: View
     detection: Detection | None
+    # A provider keeps the embeddings of as many images as it works on at once, so no more than
+    # these are begun: or one with prompts of several kinds would be encoded for each of them.
+    at_once: asyncio.Semaphore
     name: str = "segment"
 
     @property
@@ -167,7 +171,8 @@ class Segmentation:
             if prompt.geometry not in answered
         ]
         if missing:
-            elements = await self._segment(image, missing)
+            async with self.at_once:
+                elements = await self._segment(image, missing)
             asked = [element["prompt"] for element in elements]
             records.append(_record(image, self.request, elements, asked))
         return records
@@ -219,6 +224,8 @@ def detection_elements(
         if len(box) != 4 or not all(math.isfinite(value) for value in box):
             raise InferenceError(f"the model's answer is malformed: {box} is no box")
         _check_score(score)
+        if not label.strip():
+            raise InferenceError("the model's answer is malformed: an object without a label")
         if vocabulary is not None and label not in vocabulary:
             raise InferenceError(f"the model's answer names a class it does not have: {label!r}")
         xmin, ymin, xmax, ymax = box

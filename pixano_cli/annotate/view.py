@@ -17,6 +17,7 @@ from pixano_cli.annotations import (
     AnnotatedImage,
     Annotation,
     Box,
+    Category,
     annotation_from_element,
     order,
 )
@@ -62,6 +63,12 @@ class View:
         if self.labels is not None and label not in self.labels:
             return False
         return self.threshold is None or score is None or score >= self.threshold
+
+    def categories(self, label_set: Sequence[Category] | None) -> tuple[Category, ...] | None:
+        """Return those of a label set that are shown; None for whatever occurs."""
+        if label_set is None:
+            return None
+        return tuple(each for each in label_set if self.labels is None or each.name in self.labels)
 
     def prompts(self, item: Item, picture: Picture, found: Elements) -> list[Prompt]:
         """Return the prompts to segment in an image, best first, none of them twice.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from pixano_cli import __version__
-from pixano_cli.cli import detect, export, models, segment
+from pixano_cli.cli import detect, export, models, segment, signals
 from pixano_cli.errors import PixanoAnnotateError
 
 app = typer.Typer(
@@ -52,17 +51,27 @@ def _root(
     pass
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    return signals.exit_code(_run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
-    if debug:
-        logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-        logging.getLogger("pixano_cli").setLevel(logging.DEBUG)
+    quiet = "-q" in arguments or "--quiet" in arguments
+    handler = logging.StreamHandler()
+    form = "%(levelname)s %(name)s: %(message)s" if debug else "pixano-annotate: %(message)s"
+    handler.setFormatter(logging.Formatter(form))
+    logger = logging.getLogger("pixano_cli")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
+    try:
+        return _answer(arguments, debug)
+    finally:
+        logger.removeHandler(handler)
+
+
+def _answer(arguments: Sequence[str], debug: bool) -> int:
     try:
         code = app(list(arguments), standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -70,13 +79,13 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code, debug)
     except typer.Abort:
         return _fail("aborted", 130, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug)
     except Exception as error:
         # The parser's own errors, whichever class the installed version gives them.
-        message = getattr(error, "format_message", None)
-        if message is not None:
-            return _fail(f"{message()} (see --help)", 2, debug)
+        format_message = getattr(error, "format_message", None)
+        if format_message is not None:
+            message = format_message()
+            # Without a command the help has been shown, and there is no more to say.
+            return _fail(f"{message} (see --help)", 2, debug) if message else 2
         reason = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
         return _fail(reason, 1, debug)
 

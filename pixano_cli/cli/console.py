@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import typer
+
+from pixano_cli.cli import signals
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -150,34 +148,6 @@ def progress(verbosity: Verbosity) -> Bar | Lines | None:
     return shown(verbosity.verbose)
 
 
-@dataclass(slots=True)
-class StopSignal:
-    """The signal that asked the run to stop, if one did."""
-
-    event: threading.Event = field(default_factory=threading.Event)
-    number: int | None = None
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopSignal]:
-    """Let SIGINT and SIGTERM end the run in order; a second one ends it at once."""
-    stop = StopSignal()
-
-    def handle(number: int, _: Any) -> None:
-        if stop.event.is_set():
-            os._exit(128 + number)
-        stop.number = number
-        stop.event.set()
-        os.write(2, b"\nstopping: what is in flight is still recorded (once more to quit now)\n")
-
-    before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 def print_summary(summary: Summary, verbosity: Verbosity) -> None:
     """Print what the run came to."""
     if verbosity.as_json:
@@ -218,21 +188,22 @@ def run_job(
     from pixano_cli.annotate import job
 
     if dry_run:
-        print_forecast(job.forecast(sources, settings, assign), verbosity)
+        print_forecast(job.forecast(sources, outputs, settings, assign), verbosity)
         return 0
-    with stop_on_signals() as stop:
-        try:
-            summary = job.execute(
+    try:
+        summary = signals.stopping(
+            lambda stop: job.execute(
                 sources,
                 outputs,
                 settings,
                 assign,
                 progress=progress(verbosity),
-                stop=stop.event,
+                stop=stop,
             )
-        except job.StoppedError as error:
-            note(f"pixano-annotate: {error}")
-            return 128 + (stop.number or signal.SIGINT)
+        )
+    except job.StoppedError as error:
+        note(f"pixano-annotate: {error}")
+        return signals.exit_code(1)
     print_summary(summary, verbosity)
     if not summary.allowed:
         note(f"pixano-annotate: {summary.failed} files failed: more than --max-failures allows")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pixano_cli.cli import console, options
+from pixano_cli.cli import console, options, signals
 
 
 def export(
@@ -44,15 +44,18 @@ def export(
     """Write what a run recorded again, in any format, without inference."""
     from pixano_cli.annotate import export as job
 
-    summary = job.export(
-        output,
-        run=run,
-        task=task,
-        threshold=threshold,
-        classes=options.split_classes(classes),
-        categories=categories,
-        format=format,
-        store=store,
+    summary = signals.stopping(
+        lambda stop: job.export(
+            output,
+            run=run,
+            task=task,
+            threshold=threshold,
+            classes=options.split_classes(classes),
+            categories=categories,
+            format=format,
+            store=store,
+            stop=stop,
+        )
     )
     console.print_summary(summary, console.Verbosity(as_json, verbose=False, quiet=quiet))
     return 0

@@ -96,7 +96,7 @@ Device = Annotated[
     typer.Option("--device", help="cpu, cuda or auto, for local models.", rich_help_panel=_HOW),
 ]
 StoreFolder = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--store",
         metavar="FOLDER",

@@ -10,21 +10,37 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import Store, now
-from pixano_cli.inference_store.records import Record, insert_records
+from pixano_cli.inference_store.records import Record, conflict_insert, insert_records
 
 Status = Literal["pending", "processed", "cached", "failed"]
 PAGE = 500
 
 # A run that left no word for this long is dead, wherever it was started.
 ABANDONED_AFTER_US = 7 * 24 * 3600 * 1_000_000
+
+
+# Made once: they are executed for every image, and take longer to make than to execute.
+_ANSWERS = (
+    select(schema.inferences.c.data_hash, schema.inferences.c.data)
+    .where(
+        schema.inferences.c.request_key == bindparam("request_key"),
+        schema.inferences.c.data_hash.in_(bindparam("digests", expanding=True)),
+        schema.inferences.c.deleted_at.is_(None),
+    )
+    .order_by(schema.inferences.c.data_hash, schema.inferences.c.inference_id)
+)
+_END_ITEM = update(schema.items).where(
+    schema.items.c.run_id == bindparam("ended_run"),
+    schema.items.c.file_name == bindparam("ended_file"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,7 @@ class Run:
 def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[str, Any]) -> None:
     """Record the start of a run, and forget the items of the same job's earlier, ended runs."""
     runs = schema.runs
-    host = socket.gethostname()
+    host = _host()
     earlier = connection.execute(select(runs).where(runs.c.job_key == job_key)).all()
     ended = [
         run.run_id
@@ -209,7 +225,7 @@ def pages(store: Store, run_id: str, *statuses: Status) -> Iterator[list[Item]]:
     while True:
         page_query = query if last is None else query.where(items.c.file_name > last)
         with store.read() as connection:
-            page = [Item(*row) for row in connection.execute(page_query).tuples()]
+            page = [Item(*row) for row in connection.execute(page_query)]
         if page:
             yield page
         if len(page) < PAGE:
@@ -227,7 +243,7 @@ def count_items(store: Store, run_id: str) -> dict[Status, int]:
         .group_by(items.c.status)
     )
     with store.read() as connection:
-        for status, count in connection.execute(query).tuples():
+        for status, count in connection.execute(query):
             counts[status] = count
     return counts
 
@@ -241,7 +257,7 @@ def failures(store: Store, run_id: str) -> Iterator[tuple[str, Failure]]:
         .order_by(items.c.file_name)
     )
     with store.read() as connection:
-        for name, stage, error_class, message in connection.execute(query).tuples():
+        for name, stage, error_class, message in connection.execute(query):
             yield name, Failure(stage, error_class, message)
 
 
@@ -250,18 +266,13 @@ def answers(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the elements answered to the request for each image that has an answer.
 
-    An image answered in several records (of different prompts) has the elements of all.
+    An image answered in several records (of different prompts) has the elements of all, the latest
+    last.
     """
-    table = schema.inferences
-    query = (
-        select(table.c.data_hash, table.c.data)
-        .where(table.c.request_key == request_key, table.c.deleted_at.is_(None))
-        .where(table.c.data_hash.in_(digests))
-        .order_by(table.c.data_hash, table.c.inference_id)
-    )
+    asked = {"request_key": request_key, "digests": digests}
     found: dict[str, list[dict[str, Any]]] = {}
     with store.read() as connection:
-        for digest, data in connection.execute(query).tuples():
+        for digest, data in connection.execute(_ANSWERS, asked):
             found.setdefault(digest, []).extend(orjson.loads(data))
     return found
 
@@ -278,7 +289,7 @@ def pictures(store: Store, digests: Sequence[str]) -> dict[str, Picture]:
         images.c.format,
     ).where(images.c.sha256.in_(digests))
     with store.read() as connection:
-        return {row[0]: Picture(*row) for row in connection.execute(query).tuples()}
+        return {row[0]: Picture(*row) for row in connection.execute(query)}
 
 
 def record_outcomes(
@@ -295,13 +306,7 @@ def record_outcomes(
     records = [record for outcome in outcomes for record in outcome.records]
     if overwrite:
         for record in records:
-            table = schema.inferences
-            connection.execute(
-                delete(table).where(
-                    table.c.data_hash == record.data_hash,
-                    table.c.request_key == record.request_key,
-                )
-            )
+            _remove_superseded(connection, record)
     if records:
         insert_records(connection, records)
     seen = {each.picture.sha256: each.picture for each in outcomes if each.picture}
@@ -319,27 +324,48 @@ def record_outcomes(
         ]
         _insert_new(connection, schema.images, rows, ["sha256"])
     _remember_files(connection, [each.item for each in outcomes if each.item.sha256])
-    items = schema.items
-    for outcome in outcomes:
-        failure = outcome.failure
-        connection.execute(
-            update(items)
-            .where(items.c.run_id == run_id, items.c.file_name == outcome.item.file_name)
-            .values(
-                status=outcome.status,
-                sha256=outcome.item.sha256,
-                stage=failure and failure.stage,
-                error_class=failure and failure.error_class,
-                message=failure and failure.message,
-            )
+    ended = [
+        {
+            "ended_run": run_id,
+            "ended_file": outcome.item.file_name,
+            "status": outcome.status,
+            "sha256": outcome.item.sha256,
+            "stage": outcome.failure and outcome.failure.stage,
+            "error_class": outcome.failure and outcome.failure.error_class,
+            "message": outcome.failure and outcome.failure.message,
+        }
+        for outcome in outcomes
+    ]
+    if ended:
+        connection.execute(_END_ITEM, ended)
+
+
+def _remove_superseded(connection: Connection, record: Record) -> None:
+    """Remove what a record answers again; answers to other prompts may be in use elsewhere."""
+    table = schema.inferences
+    earlier = connection.execute(
+        select(table.c.id, table.c.data).where(
+            table.c.data_hash == record.data_hash, table.c.request_key == record.request_key
         )
+    ).all()
+    prompts = _prompts(record.elements or ())
+    superseded = [row.id for row in earlier if _prompts(orjson.loads(row.data)) <= prompts]
+    connection.execute(delete(table).where(table.c.id.in_(superseded)))
+
+
+def _prompts(elements: Sequence[Mapping[str, Any]]) -> frozenset[bytes]:
+    """Return what the elements answer, where that is no part of the request: their prompts."""
+    return frozenset(
+        orjson.dumps(element["prompt"], option=orjson.OPT_SORT_KEYS)
+        for element in elements
+        if "prompt" in element
+    )
 
 
 def _remember_files(connection: Connection, items: Sequence[Item]) -> None:
     if not items:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(schema.files)
+    statement = conflict_insert(connection, schema.files)
     changed = {name: statement.excluded[name] for name in ("size", "mtime_ns", "sha256")}
     connection.execute(
         statement.on_conflict_do_update(index_elements=["url"], set_=changed),
@@ -358,8 +384,17 @@ def _remember_files(connection: Connection, items: Sequence[Item]) -> None:
 def _insert_new(
     connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]], key: list[str]
 ) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(index_elements=key), rows)
+    statement = conflict_insert(connection, table).on_conflict_do_nothing(index_elements=key)
+    connection.execute(statement, rows)
+
+
+def _host() -> str:
+    """Name what process ids mean something in: the machine, and in it the container."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()} {namespace}"
 
 
 def _is_alive(pid: int) -> bool:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, Table, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy.dialects import sqlite
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import now
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 # SQLite takes 32,766 bound values in a statement; an inference has 17.
 ROWS_A_STATEMENT = 500
@@ -85,9 +89,7 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
             (row, position, element["label"], element.get("score"))
             for position, element in enumerate(record.elements or ())
         ]
-        metadata += [
-            (row, name, kind, value) for name, (kind, value) in record.metadata.items()
-        ]
+        metadata += [(row, name, kind, value) for name, (kind, value) in record.metadata.items()]
     insert_rows(connection, schema.elements, elements)
     insert_rows(connection, schema.metadata, metadata)
     return set(inserted)
@@ -99,22 +101,22 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     The values go to the driver as they are: with its own treatment of every value SQLAlchemy takes
     four times as long, and a detector's answer is a hundred rows.
     """
-    if not rows:
-        return
-    statement = insert(table)
-    if connection.dialect.positional:
-        sql = str(statement.compile(dialect=connection.dialect))
-        connection.exec_driver_sql(sql, list(rows))
-    else:
+    if rows and connection.dialect.positional:
+        connection.exec_driver_sql(_insert_sql(table, connection.dialect), list(rows))
+    elif rows:
         names = table.columns.keys()
-        connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+
+
+@lru_cache(maxsize=8)
+def _insert_sql(table: Table, dialect: Dialect) -> str:
+    return str(insert(table).compile(dialect=dialect))
 
 
 def _insert_inferences(
     connection: Connection, records: Sequence[Record]
 ) -> dict[tuple[str, str], int]:
     created_at = now()
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     table = schema.inferences
     rows = [
         {
@@ -137,10 +139,20 @@ def _insert_inferences(
         }
         for record in records
     ]
-    statement = dialect.insert(table).on_conflict_do_nothing(
+    statement = conflict_insert(connection, table).on_conflict_do_nothing(
         index_elements=["model_id", "inference_id"]
     )
     result = connection.execute(
         statement.returning(table.c.model_id, table.c.inference_id, table.c.id), rows
     )
     return {(model_id, inference_id): row for model_id, inference_id, row in result}
+
+
+def conflict_insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what to do about a row that is there, as each database does."""
+    if connection.dialect.name == "postgresql":
+        # Imported where it is needed: it takes as long as all of this package.
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)

@@ -42,9 +42,7 @@ def detector(reduced: bool) -> Callable[[Path], int]:
         tensor = np.empty((1, 3, SIDE, SIDE), np.float32)
         np.multiply(np.asarray(resized).transpose(2, 0, 1), FACTOR, out=tensor[0])
         tensor += OFFSET
-        rows, _ = session.run(
-            None, {"image": tensor, "scale_factor": np.array(scale, np.float32)}
-        )
+        rows, _ = session.run(None, {"image": tensor, "scale_factor": np.array(scale, np.float32)})
         return int((rows[:, 1] > 0.5).sum())
 
     return detect

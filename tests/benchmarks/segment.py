@@ -1,4 +1,4 @@
-"""Throughput of `segment` from start to end, its detector included, against a bare MobileSAM loop."""
+"""Throughput of `segment` from start to end, detector included, against a bare MobileSAM loop."""
 
 from __future__ import annotations
 

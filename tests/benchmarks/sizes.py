@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Numbers of images, annotations and repetitions; the defaults are those of the requirements."""
+    """How many images, annotations and repetitions; by default those of the requirements."""
 
     speed_images: int = 500
     speed_rounds: int = 3

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,16 @@ from PIL import Image
 from pixano_cli.cli.app import run as run_command_line
 from pixano_cli.models import base, plugins
 
-from .tool import COUNTING, PHOTOGRAPHS, SAMPLES, Commands, Done, Log, as_text
+from .tool import (
+    PHOTOGRAPHS,
+    SAMPLES,
+    Commands,
+    Done,
+    Log,
+    as_text,
+    copy_images,
+    counting_commands,
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +33,7 @@ def counting_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[pixano_cli.models]\ncounting = counting_models\n")
-    (folder / "counting_models.py").write_text(COUNTING)
+    shutil.copy(Path(__file__).with_name("counting_models.py"), folder)
     return folder
 
 
@@ -44,10 +54,7 @@ def work(tmp_path: Path) -> Path:
 @pytest.fixture
 def commands(work: Path, log: Log, counting_distribution: Path) -> Commands:
     """Commands in processes of their own, which know the counting models."""
-    environment = {key: value for key, value in os.environ.items() if key != "PIXANO_STORE"}
-    environment["PYTHONPATH"] = str(counting_distribution)
-    environment["COUNTING_LOG"] = str(log.path)
-    return Commands(work, environment)
+    return counting_commands(work, counting_distribution, log)
 
 
 @pytest.fixture
@@ -117,9 +124,7 @@ def photos(gallery: Path, work: Path) -> Callable[..., Path]:
 
     def put(number: int, folder: str = "photos", first: int = 0) -> Path:
         root = work / folder
-        root.mkdir(parents=True, exist_ok=True)
-        for path in sorted(gallery.rglob("*.jpg"), key=lambda path: path.name)[first:][:number]:
-            (root / path.name).write_bytes(path.read_bytes())
+        copy_images(gallery, root, number, first)
         return root
 
     return put

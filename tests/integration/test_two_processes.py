@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from .tool import Commands, Log, check_store, query
+from pixano_cli.annotate import job
+from pixano_cli.errors import StoreError
+from pixano_cli.inference_store import ledger
+
+from .tool import Commands, Done, Log, check_store, query
 
 ANSWERS = "SELECT inference_id, data_hash, request_key, data FROM inferences ORDER BY inference_id"
 
@@ -15,8 +19,7 @@ def overlapping(photos: Callable[..., Path]) -> tuple[Path, Path]:
     """Two folders of 40 images, of which 25 are in both: one lies in the other."""
     below = photos(25, folder="one/both")
     photos(15, folder="one", first=25)
-    other = photos(15, folder="other", first=40)
-    (other / "both").symlink_to(below)
+    photos(15, folder="other", first=40)
     return below.parent, below
 
 
@@ -24,7 +27,7 @@ def outputs(folder: Path, name: str) -> list[bytes]:
     return [(folder / f"{name}.{suffix}").read_bytes() for suffix in ("json", "parquet")]
 
 
-@pytest.mark.parametrize("attempt", range(4))
+@pytest.mark.parametrize("attempt", range(3))
 def test_overlapping_folders_into_a_store_that_both_make(
     commands: Commands, log: Log, overlapping: tuple[Path, Path], work: Path, attempt: int
 ) -> None:
@@ -111,3 +114,33 @@ def test_one_overwrites_while_the_other_reads(
     assert overwriting.end().code == 0
     assert (work / "overwritten.json").read_bytes() == expected
     check_store(work / ".pixano-annotate")
+
+
+def test_a_run_is_taken_for_dead_only_where_its_process_would_be_seen(
+    command: Callable[..., Done],
+    photos: Callable[..., Path],
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a live run has to do must not be removed by the same command in another container."""
+    photos(3)
+    detect = ("detect", "photos", "-o", "out.json", "-q")
+
+    async def dies(*_: object, **__: object) -> None:
+        raise StoreError("the process dies")
+
+    def items() -> int:
+        return query(work / ".pixano-annotate", "SELECT count(*) FROM items")[0][0]
+
+    monkeypatch.setattr(ledger, "_is_alive", lambda _: False)
+    for expected in (3, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "run_items", dies)
+            assert command(*detect).code == 1
+        assert items() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_host", lambda: "another container")
+        assert command(*detect).code == 0
+    assert items() == 6
+    assert command(*detect).code == 0
+    assert items() == 3

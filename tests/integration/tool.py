@@ -20,53 +20,6 @@ SAMPLES = Path(__file__).parents[2] / "sample_data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 PATIENCE_S = 120.0
 
-# Two models under new names, by a real entry point: each call of a network leaves a line in a log
-# before it runs. Lines of one write with O_APPEND never mix, whatever the number of processes.
-COUNTING = """
-import hashlib
-import os
-
-from pixano_cli.models.base import register_model
-from pixano_cli.models.mobile_sam import MobileSam
-from pixano_cli.models.picodet import PicoDet
-
-
-def note(kind, content):
-    line = f"{os.getpid()} {kind} {hashlib.sha256(content).hexdigest()}\\n".encode()
-    log = os.open(os.environ["COUNTING_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(log, line)
-    os.close(log)
-
-
-@register_model("counting-detector")
-class CountingDetector(PicoDet):
-    def predict(self, input):
-        note("detect", input.image.tobytes())
-        return super().predict(input)
-
-
-@register_model("counting-detector-2")
-class SecondCountingDetector(CountingDetector):
-    pass
-
-
-class Noted:
-    def __init__(self, session, kind, name):
-        self.session, self.kind, self.name = session, kind, name
-
-    def run(self, outputs, inputs):
-        note(self.kind, inputs[self.name].tobytes())
-        return self.session.run(outputs, inputs)
-
-
-@register_model("counting-segmenter")
-class CountingSegmenter(MobileSam):
-    def load_model(self):
-        super().load_model()
-        self._encoder = Noted(self._encoder, "encode", "image")
-        self._decoder = Noted(self._decoder, "decode", "image_embeddings")
-"""
-
 
 @dataclass(frozen=True)
 class Done:
@@ -114,7 +67,7 @@ class Started:
         for each in signals:
             self.process.send_signal(each)
         out, err = self.process.communicate(timeout=PATIENCE_S)
-        return Done(self.process.returncode, out, err)
+        return Done(self.process.returncode, out, err or "")
 
 
 class Commands:
@@ -124,7 +77,12 @@ class Commands:
         self.folder = folder
         self.environment = environment
 
-    def start(self, *arguments: object, program: Sequence[str] = ("-m", "pixano_cli")) -> Started:
+    def start(
+        self,
+        *arguments: object,
+        program: Sequence[str] = ("-m", "pixano_cli"),
+        stderr: int = subprocess.PIPE,
+    ) -> Started:
         """Start a process."""
         process = subprocess.Popen(
             [sys.executable, *program, *map(os.fsdecode, map(as_text, arguments))],
@@ -132,7 +90,7 @@ class Commands:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             errors="surrogateescape",
         )
@@ -175,6 +133,21 @@ class Log:
     def clear(self) -> None:
         """Forget all."""
         self.path.unlink(missing_ok=True)
+
+
+def counting_commands(folder: Path, counting_distribution: Path, log: Log) -> Commands:
+    """Return commands in a folder that know the counting models."""
+    environment = {key: value for key, value in os.environ.items() if key != "PIXANO_STORE"}
+    environment["PYTHONPATH"] = str(counting_distribution)
+    environment["COUNTING_LOG"] = str(log.path)
+    return Commands(folder, environment)
+
+
+def copy_images(gallery: Path, folder: Path, number: int, first: int = 0) -> None:
+    """Put some images of the gallery into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(gallery.rglob("*.jpg"), key=lambda path: path.name)[first:][:number]:
+        (folder / path.name).write_bytes(path.read_bytes())
 
 
 def query(store: Path, statement: str) -> list[tuple[Any, ...]]:

@@ -1,0 +1,99 @@
+"""Models for the tests, offered to the tool by a real entry point of a distribution on the path.
+
+Each call of a network leaves a line in a log before it runs. Lines of one write with O_APPEND never
+mix, whatever the number of processes.
+"""
+
+import hashlib
+import os
+
+import numpy as np
+
+from pixano_cli.models.base import register_model
+from pixano_cli.models.detection import DetectionModel, DetectionOutput
+from pixano_cli.models.mobile_sam import MobileSam
+from pixano_cli.models.picodet import PicoDet
+
+
+def note(kind, content):
+    line = f"{os.getpid()} {kind} {hashlib.sha256(content).hexdigest()}\n".encode()
+    log = os.open(os.environ["COUNTING_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, line)
+    os.close(log)
+
+
+@register_model("counting-detector")
+class CountingDetector(PicoDet):
+    def predict(self, input):  # noqa: A002
+        note("detect", input.image.tobytes())
+        return super().predict(input)
+
+
+@register_model("counting-detector-2")
+class SecondCountingDetector(CountingDetector):
+    pass
+
+
+class Noted:
+    def __init__(self, session, kind, name):
+        self.session, self.kind, self.name = session, kind, name
+
+    def run(self, outputs, inputs):
+        note(self.kind, inputs[self.name].tobytes())
+        return self.session.run(outputs, inputs)
+
+
+@register_model("hostile-detector")
+class HostileDetector(DetectionModel):
+    """Answers by the width of the image, which the tests choose."""
+
+    def load_model(self):
+        pass
+
+    def predict(self, input):  # noqa: A002
+        note("detect", input.image.tobytes())
+        box, score, label = [1.0, 2.0, 30.0, 40.0], 0.9, "thing"
+        match input.image.shape[1] - 100:
+            case 1:
+                raise RuntimeError("out of luck\nand \udce9ncoding")
+            case 2:
+                raise SystemExit(5)
+            case 3:
+                box = [float("nan"), 0, 1, 1]
+            case 4:
+                score = 1.5
+            case 5:
+                label = "caf\udce9"
+            case 6:
+                return DetectionOutput(boxes=[box], scores=[], classes=[])
+            case 7:
+                return None
+            case 8:
+                label = ""
+            case 9:
+                score = float("nan")
+            case 10:
+                box = [1.0, 2.0, 30.0]
+            case 11:
+                raise MemoryError
+            case 12:
+                label = "x" * 1_000_000
+            case 13:
+                box = list(np.array(box, np.float64))
+                score = np.float64(score)
+                label = np.str_(label)
+            case 14:
+                box = [-1e300, -1e300, 1e300, 1e300]
+            case 15:
+                box = [500.0, 500.0, 600.0, 600.0]
+            case 16:
+                box = [30.0, 40.0, 1.0, 2.0]
+        return DetectionOutput(boxes=[box], scores=[score], classes=[label])
+
+
+@register_model("counting-segmenter")
+class CountingSegmenter(MobileSam):
+    def load_model(self):
+        super().load_model()
+        self._encoder = Noted(self._encoder, "encode", "image")
+        self._decoder = Noted(self._decoder, "decode", "image_embeddings")
