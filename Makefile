@@ -28,7 +28,7 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 
 bench: .venv/installed-test
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python tests/benchmarks/run.py
 
 clean:
 	rm -rf .venv $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
