@@ -130,6 +130,9 @@ class _Runner:
                     with flight.hold(item.url, data):
                         outcome = await self._ask(Image(item, read, self._run_id))
                     del data
+                if not outcome.records:
+                    # There is nothing that other names of these bytes would have to wait for.
+                    await until_recorded.aclose()
                 await self._recorder.record(outcome)
                 return outcome
         except (StoreError, ModelError):

@@ -35,7 +35,7 @@ _ANSWERS = (
         schema.inferences.c.data_hash.in_(bindparam("digests", expanding=True)),
         schema.inferences.c.deleted_at.is_(None),
     )
-    .order_by(schema.inferences.c.data_hash, schema.inferences.c.inference_id)
+    .order_by(schema.inferences.c.data_hash, schema.inferences.c.id)
 )
 _END_ITEM = update(schema.items).where(
     schema.items.c.run_id == bindparam("ended_run"),

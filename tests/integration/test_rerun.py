@@ -2,13 +2,17 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from PIL import Image
+
+from pixano_cli.annotate.record import Recorder
 
 from .tool import Done, Log, check_store, query
 
@@ -224,3 +228,61 @@ def test_segmenting_uses_what_detecting_recorded(rerun: Rerun) -> None:
     assert rerun.log.count("decode") == decoded + lower.summary["annotations"]
     assert (rerun.work / "masks.json").read_bytes() == masks
     check_store(rerun.work / ".pixano-annotate")
+
+
+def test_copies_do_not_wait_for_each_other(
+    command: Callable[..., Done],
+    work: Path,
+    log: Log,
+    photos: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the first of many copies is inferred, and the others are recorded together."""
+    folder = photos(1)
+    for at in range(60):
+        shutil.copyfile(folder / "000.jpg", folder / f"copy-{at}.jpg")
+    commit, commits = Recorder._commit, []
+
+    def counted(self: Recorder, group: Any) -> Exception | None:
+        commits.append(len(group))
+        return commit(self, group)
+
+    monkeypatch.setattr(Recorder, "_commit", counted)
+    done = command(*DETECT, "-o", "out.json")
+    assert done.counts == {"total": 61, "processed": 1, "cached": 60, "failed": 0}
+    assert log.count() == 1
+    assert sum(commits) == 61
+    assert len(commits) < 30
+
+
+def test_of_two_answers_to_one_prompt_the_latest_counts(rerun: Rerun) -> None:
+    """Prompts asked again together with others leave the earlier answers to others in place."""
+    store = rerun.work / ".pixano-annotate"
+
+    def segment(*boxes: list[int]) -> dict[str, float]:
+        prompts = [{"label": f"{box}", "box": box} for box in boxes]
+        (rerun.work / "prompts.json").write_bytes(
+            orjson.dumps({path.name: prompts for path in rerun.folder.glob("00[0-3].jpg")})
+        )
+        done = rerun.command(
+            *("segment", "photos/00[0-3].jpg", "--prompts", "prompts.json", "--overwrite"),
+            *("-o", "out.json", "--json"),
+        )
+        assert done.counts == {"total": 4, "processed": 4, "cached": 0, "failed": 0}
+        return {
+            f"{each['image_id']} {each['category_id']}": each["score"]
+            for each in rerun.document()["annotations"]
+        }
+
+    again, once, new = [0, 0, 150, 150], [90, 90, 200, 200], [50, 0, 250, 100]
+    segment(again, once)
+    with closing(sqlite3.connect(store / "store.sqlite3")) as connection:
+        connection.execute(
+            """UPDATE inferences SET data = replace(data, '"iou":0.', '"iou":0.00')
+            WHERE model_id = 'mobile-sam'"""
+        )
+        connection.commit()
+    assert all(score > 0.01 for score in segment(again, new).values())
+    assert query(store, "SELECT count(*) FROM inferences WHERE model_id = 'mobile-sam'") == [(8,)]
+    assert len(segment(again, once, new)) == 12
+    assert query(store, "SELECT count(*) FROM inferences WHERE model_id = 'mobile-sam'") == [(4,)]

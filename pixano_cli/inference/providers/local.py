@@ -26,6 +26,7 @@ from pixano_cli.inference.errors import (
     InvalidRequestError,
 )
 from pixano_cli.inference.provider import InferenceProvider, ModelDescription
+from pixano_cli.inference.providers.allocator import keep_blocks
 from pixano_cli.inference.providers.asking import (
     Answered,
     Question,
@@ -109,6 +110,7 @@ class LocalProvider(InferenceProvider):
         for option, value in (("concurrency", concurrency), ("batch size", batch_size)):
             if value is not None and value < 1:
                 raise UsageError(f"{option} must be at least 1, not {value}")
+        keep_blocks()
         self._device = device
         self._batch_size = batch_size
         self._concurrency = concurrency or os.cpu_count() or 1
