@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from pixano_cli.errors import UsageError
+from pixano_cli.processors import processors
 
 DEFAULT_DEVICE = "cpu"
 
@@ -83,10 +83,4 @@ class Settings:
     @property
     def workers(self) -> int:
         """How many images are asked about at once: enough to fill a batch."""
-        return max(self.concurrency or _processors(), self.batch_size or 1)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return max(self.concurrency or processors(), self.batch_size or 1)

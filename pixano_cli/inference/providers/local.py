@@ -60,6 +60,7 @@ from pixano_cli.inference.types import (
 )
 from pixano_cli.models.base import InferenceModel
 from pixano_cli.models.onnx import check_device
+from pixano_cli.processors import processors
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
@@ -98,7 +99,8 @@ class LocalProvider(InferenceProvider):
 
         Args:
             device: "cpu", "cuda", "cuda:N" or "auto"; given to every model.
-            concurrency: Most requests worked on at once; by default the number of CPUs.
+            concurrency: Most requests worked on at once; by default one for each processor that this
+                process may use.
             batch_size: Most inputs given at once to a model with a batch pass of its own, whatever
                 its configuration says; 1 disables batching; None leaves it to the configuration.
                 Batches only fill if at least as many requests are under way.
@@ -113,7 +115,7 @@ class LocalProvider(InferenceProvider):
         keep_blocks()
         self._device = device
         self._batch_size = batch_size
-        self._concurrency = concurrency or os.cpu_count() or 1
+        self._concurrency = concurrency or processors()
         self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="local-provider")
         self._models = LocalModels(device)
         self._discovered = self._closed = False
