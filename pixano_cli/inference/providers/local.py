@@ -99,8 +99,8 @@ class LocalProvider(InferenceProvider):
 
         Args:
             device: "cpu", "cuda", "cuda:N" or "auto"; given to every model.
-            concurrency: Most requests worked on at once; by default one for each processor that this
-                process may use.
+            concurrency: Most requests worked on at once; by default one for each processor that
+                this process may use.
             batch_size: Most inputs given at once to a model with a batch pass of its own, whatever
                 its configuration says; 1 disables batching; None leaves it to the configuration.
                 Batches only fill if at least as many requests are under way.
