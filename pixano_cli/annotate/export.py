@@ -18,7 +18,7 @@ from pixano_cli.annotate.view import View, annotated_images
 from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
 from pixano_cli.formats.categories import read_categories
-from pixano_cli.inference_store import ledger
+from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import open_store
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def export(
     Settings(threshold=threshold, classes=classes)
     planned = plan_outputs(outputs, format)
     with open_store(store, create=False) as opened:
-        found = ledger.find_run(opened, run, task)
+        found = runs.find_run(opened, run, task)
         if found is None:
             asked = f"run {run}" if run else f"{task} run" if task else "run"
             raise UsageError(f"store {opened.folder}: no {asked} is recorded")

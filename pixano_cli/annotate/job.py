@@ -35,7 +35,7 @@ from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import get_provider
-from pixano_cli.inference_store import ledger
+from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import Store, open_store, store_exists
 from pixano_cli.inference_store.models import NewRegisterModelRequest
 from pixano_cli.inference_store.register import put_model
@@ -274,14 +274,14 @@ def _begin(
         "requests": requests,
     }
     with store.write() as connection:
-        ledger.begin_run(connection, run_id, job_key, job)
+        runs.begin_run(connection, run_id, job_key, job)
         for request in task.requests:
             task_type, _ = STORED_AS[request.task]
             model = NewRegisterModelRequest(
                 model_id=request.model, project_id=PROJECT, task_type=task_type
             )
             put_model(connection, model)
-            ledger.keep_request(connection, request.key, request.to_dict())
+            runs.keep_request(connection, request.key, request.to_dict())
     return run_id
 
 
@@ -355,7 +355,7 @@ def _conclude(
         allowed=max_failures.allows(counts["failed"], total),
     )
     with store.write() as connection:
-        ledger.finish_run(connection, run_id, summary.to_dict())
+        runs.finish_run(connection, run_id, summary.to_dict())
     for output in outputs:
         write_run_file(
             output,

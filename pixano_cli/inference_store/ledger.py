@@ -6,26 +6,19 @@ bytes and the request's key, never by its name.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.database import Store, now
+from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.records import Record, conflict_insert, insert_records
 
 Status = Literal["pending", "processed", "cached", "failed"]
 PAGE = 500
-
-# A run that left no word for this long is dead, wherever it was started.
-ABANDONED_AFTER_US = 7 * 24 * 3600 * 1_000_000
-
 
 # Made once: they are executed for every image, and take longer to make than to execute.
 _ANSWERS = (
@@ -96,74 +89,6 @@ class Outcome:
     picture: Picture | None = None
     records: tuple[Record, ...] = ()
     failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a job; `job` is what is needed to write its outputs again."""
-
-    run_id: str
-    job: Mapping[str, Any]
-
-
-def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[str, Any]) -> None:
-    """Record the start of a run, and forget the items of the same job's earlier, ended runs."""
-    runs = schema.runs
-    host = _host()
-    earlier = connection.execute(select(runs).where(runs.c.job_key == job_key)).all()
-    ended = [
-        run.run_id
-        for run in earlier
-        if run.finished_at is not None
-        or run.started_at < now() - ABANDONED_AFTER_US
-        or (run.host == host and not _is_alive(run.pid))
-    ]
-    connection.execute(delete(schema.items).where(schema.items.c.run_id.in_(ended)))
-    connection.execute(
-        insert(runs),
-        {
-            "run_id": run_id,
-            "job_key": job_key,
-            "job": orjson.dumps(job).decode(),
-            "started_at": now(),
-            "host": host,
-            "pid": os.getpid(),
-        },
-    )
-
-
-def finish_run(connection: Connection, run_id: str, summary: Mapping[str, Any]) -> None:
-    """Record the end of a run with its summary."""
-    connection.execute(
-        update(schema.runs)
-        .where(schema.runs.c.run_id == run_id)
-        .values(finished_at=now(), summary=orjson.dumps(summary).decode())
-    )
-
-
-def find_run(store: Store, run_id: str | None = None, task: str | None = None) -> Run | None:
-    """Return the run with this id, or the latest one (of this task) whose items are still known."""
-    runs, items = schema.runs, schema.items
-    query = select(runs.c.run_id, runs.c.job).order_by(runs.c.started_at.desc())
-    query = query.where(select(items.c.run_id).where(items.c.run_id == runs.c.run_id).exists())
-    if run_id is not None:
-        query = query.where(runs.c.run_id == run_id)
-    with store.read() as connection:
-        for found in connection.execute(query):
-            job = orjson.loads(found.job)
-            if task is None or job["task"] == task:
-                return Run(found.run_id, job)
-    return None
-
-
-def keep_request(connection: Connection, request_key: str, request: Mapping[str, Any]) -> None:
-    """Keep what a request key stands for."""
-    _insert_new(
-        connection,
-        schema.requests,
-        [{"request_key": request_key, "request": orjson.dumps(request).decode()}],
-        ["request_key"],
-    )
 
 
 def add_items(
@@ -322,7 +247,7 @@ def record_outcomes(
             }
             for picture in seen.values()
         ]
-        _insert_new(connection, schema.images, rows, ["sha256"])
+        insert_new(connection, schema.images, rows, ["sha256"])
     _remember_files(connection, [each.item for each in outcomes if each.item.sha256])
     ended = [
         {
@@ -381,27 +306,9 @@ def _remember_files(connection: Connection, items: Sequence[Item]) -> None:
     )
 
 
-def _insert_new(
+def insert_new(
     connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]], key: list[str]
 ) -> None:
+    """Insert those rows whose key is not in the table yet."""
     statement = conflict_insert(connection, table).on_conflict_do_nothing(index_elements=key)
     connection.execute(statement, rows)
-
-
-def _host() -> str:
-    """Name what process ids mean something in: the machine, and in it the container."""
-    try:
-        namespace = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return socket.gethostname()
-    return f"{socket.gethostname()} {namespace}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -10,7 +10,7 @@ from uuid import uuid4
 from made_up import HEIGHT, WIDTH, elements
 
 from pixano_cli.annotate.identity import Request, inference_id
-from pixano_cli.inference_store import ledger
+from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import open_store
 from pixano_cli.inference_store.models import InferenceAction, NewRegisterModelRequest, TaskType
 from pixano_cli.inference_store.records import Record
@@ -65,14 +65,14 @@ def main(folder: str, count: str) -> None:
     run_id = uuid4().hex
     with open_store(folder) as store:
         with store.write() as connection:
-            ledger.begin_run(connection, run_id, run_id, job())
+            runs.begin_run(connection, run_id, run_id, job())
             put_model(
                 connection,
                 NewRegisterModelRequest(
                     model_id=MODEL, project_id=MODEL, task_type=TaskType.OBJECT_DETECTION
                 ),
             )
-            ledger.keep_request(connection, REQUEST.key, REQUEST.to_dict())
+            runs.keep_request(connection, REQUEST.key, REQUEST.to_dict())
         for start in range(0, int(count), PAGE):
             page = range(start, min(start + PAGE, int(count)))
             outcomes = [outcome(index, run_id) for index in page]
@@ -80,7 +80,7 @@ def main(folder: str, count: str) -> None:
                 ledger.add_items(connection, run_id, [each.item for each in outcomes], ())
                 ledger.record_outcomes(connection, run_id, outcomes, overwrite=False)
         with store.write() as connection:
-            ledger.finish_run(connection, run_id, {})
+            runs.finish_run(connection, run_id, {})
 
 
 if __name__ == "__main__":
