@@ -27,7 +27,7 @@ from pixano_cli.inference.types import (
     InferenceTask,
 )
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Item, Picture, answers
+from pixano_cli.inference_store.ledger import Item, Picture, answered_digests, answers
 from pixano_cli.inference_store.models import InferenceAction, TaskType
 from pixano_cli.inference_store.records import Record
 
@@ -87,10 +87,14 @@ class Task(Protocol):
 
 def recorded(store: Store, view: View, items: Sequence[Item]) -> set[str]:
     """Return the names of those items, of known digest, that the record answers already."""
+    if view.detector is not None and view.segmenter is None:
+        digests = [item.sha256 for item in items if item.sha256]
+        known_digests = answered_digests(store, view.detector, digests)
+        return {item.file_name for item in items if item.sha256 in known_digests}
     return {
         item.file_name
-        for item, answered in recall(store, view, items)
-        if answered is not None and is_answered(view, item, answered)
+        for item, known in recall(store, view, items)
+        if known is not None and is_answered(view, item, known)
     }
 
 

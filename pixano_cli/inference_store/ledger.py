@@ -202,6 +202,19 @@ def answers(
     return found
 
 
+def answered_digests(store: Store, request_key: str, digests: Sequence[str]) -> set[str]:
+    """Return which images, of known size, have an answer to the request, without reading it."""
+    table, images = schema.inferences, schema.images
+    query = (
+        select(table.c.data_hash)
+        .join(images, images.c.sha256 == table.c.data_hash)
+        .where(table.c.request_key == request_key, table.c.deleted_at.is_(None))
+        .where(table.c.data_hash.in_(digests))
+    )
+    with store.read() as connection:
+        return set(connection.execute(query).scalars())
+
+
 def pictures(store: Store, digests: Sequence[str]) -> dict[str, Picture]:
     """Return what is known of the images' bytes, by digest."""
     images = schema.images

@@ -15,7 +15,7 @@ from sizes import Sizes
 def start(_: Path, sizes: Sizes) -> Iterator[Figure]:
     """Compare `pixano-annotate --help` with a Python that does nothing."""
     ours, bare = [], []
-    for _ in range(sizes.help_rounds):
+    for _round in range(sizes.help_rounds):
         ours.append(tool("--help").seconds)
         bare.append(run(sys.executable, "-c", "pass").seconds)
     yield Figure(

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from time import monotonic
 
 from again import again
 from figure import Figure
 from help import start
 from memory import memory
 from outputs import outputs
-from process import processors
+from process import others_seconds, processors
 from segment import segment
 from sizes import QUICK, Sizes
 from speed import speed
@@ -35,6 +35,9 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "outputs": outputs,
     "segment": segment,
 }
+
+QUIET = 0.05
+"""The share of the processors that other programs may take before a figure is in doubt."""
 
 
 def main() -> int:
@@ -51,20 +54,41 @@ def main() -> int:
         "processors": processors(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
     print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
-    figures = []
+    if options.quick:
+        print("sizes for a smoke test: the figures mean nothing", flush=True)
+    figures: list[Figure] = []
+    busy = {}
     work = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
     with work as folder:
         for name in options.only or BENCHMARKS:
+            started, others = monotonic(), others_seconds()
             for figure in BENCHMARKS[name](Path(folder), QUICK if options.quick else Sizes()):
                 figures.append(figure)
                 print(figure.line(), flush=True)
+            busy[name] = _share_of_others(others, monotonic() - started)
+            if busy[name] > QUIET:
+                print(
+                    f"{name}: other programs took {busy[name]:.0%} of the processors meanwhile: "
+                    "measure again when they rest",
+                    flush=True,
+                )
     if options.json:
-        report = {"machine": machine, "figures": [figure.to_dict() for figure in figures]}
+        report = {
+            "machine": machine,
+            "taken_by_others": busy,
+            "figures": [figure.to_dict() for figure in figures],
+        }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0 if options.quick or all(figure.holds is not False for figure in figures) else 1
+
+
+def _share_of_others(before: float | None, seconds: float) -> float:
+    after = others_seconds()
+    if before is None or after is None:
+        return 0.0
+    return max(after - before, 0.0) / (seconds * processors())
 
 
 if __name__ == "__main__":

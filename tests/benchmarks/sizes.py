@@ -22,7 +22,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    speed_images=4,
+    speed_images=2,
     speed_rounds=1,
     memory_few=2,
     memory_many=4,
@@ -31,6 +31,6 @@ QUICK = Sizes(
     help_rounds=1,
     output_few=20,
     output_many=100,
-    segment_images=1,
+    segment_images=2,
 )
 """Just enough to see that every benchmark works; what is required of time need not hold."""
