@@ -10,7 +10,7 @@ class Sizes:
     """How many images, annotations and repetitions; by default those of the requirements."""
 
     speed_images: int = 500
-    speed_rounds: int = 3
+    speed_rounds: int = 5
     memory_few: int = 500
     memory_many: int = 5_000
     again_images: int = 10_000

@@ -15,11 +15,12 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
@@ -61,17 +62,31 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-class TestSchema:
-    def test_is_what_the_migrations_make(self, store: istore.Store) -> None:
-        with store.read() as connection:
-            options = {"version_table": VERSION_TABLE, "compare_type": True}
-            context = MigrationContext.configure(connection, opts=options)
-            assert compare_metadata(context, schema.tables) == []
+@pytest.fixture
+def migrated() -> Iterator[Connection]:
+    """A database on which every migration was run, one after the other."""
+    engine = create_engine("sqlite://")
+    config = Config()
+    config.set_main_option("script_location", "pixano_cli:inference_store/migrations")
+    with engine.connect() as connection:
+        config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+        command.upgrade(config, "head")
+        yield connection
+    engine.dispose()
 
-    def test_is_made_by_the_very_same_statements(self, store: istore.Store) -> None:
+
+class TestSchema:
+    def test_is_what_the_migrations_make(self, migrated: Connection) -> None:
+        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        context = MigrationContext.configure(migrated, opts=options)
+        assert compare_metadata(context, schema.tables) == []
+
+    def test_new_store_is_made_by_the_very_same_statements(
+        self, store: istore.Store, migrated: Connection
+    ) -> None:
         """Also in what Alembic does not compare: WITHOUT ROWID, cascades, collations."""
 
-        def statements(connection: Any) -> dict[str, list[str]]:
+        def statements(connection: Connection) -> dict[str, list[str]]:
             rows = connection.exec_driver_sql(
                 "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
             )
@@ -82,11 +97,22 @@ class TestSchema:
                 if name != VERSION_TABLE
             }
 
-        engine = create_engine("sqlite://")
-        schema.tables.create_all(engine)
-        with store.read() as migrated, engine.connect() as made:
+        with store.read() as made:
             assert statements(migrated) == statements(made)
-        engine.dispose()
+
+    def test_alembic_knows_the_version_of_a_new_store(self, store: istore.Store) -> None:
+        with store.read() as made:
+            context = MigrationContext.configure(made, opts={"version_table": VERSION_TABLE})
+            assert context.get_current_revision() == database.SCHEMA_VERSION
+
+    def test_older_store_is_migrated(self, tmp_path: Path) -> None:
+        raw(tmp_path, f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
+        with open_store(tmp_path) as store, store.read() as connection:
+            context = MigrationContext.configure(
+                connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+            )
+            assert compare_metadata(context, schema.tables) == []
+            assert context.get_current_revision() == database.SCHEMA_VERSION
 
     def test_version_is_that_of_the_last_migration(self) -> None:
         config = Config()
