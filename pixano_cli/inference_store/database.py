@@ -24,7 +24,7 @@ from pixano_cli.inference_store import schema, values
 DEFAULT_FOLDER = ".pixano-annotate"
 FILE_NAME = "store.sqlite3"
 VERSION_TABLE = "pixano_store_version"
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 LOCK_TIMEOUT_S = 30.0
 SHARED_MEMORY_BYTES = 32_768
 
@@ -43,6 +43,8 @@ class Store:
     def __init__(self, folder: Path, engine: Engine) -> None:
         """Wrap an engine whose schema is current; use `open_store` to get one."""
         self.folder = folder
+        self.name = str(folder)
+        self.location = str(folder.absolute())
         self._engine = engine
 
     @contextmanager

@@ -1,7 +1,6 @@
 """Filters and sorting as SQL: every value is a bound parameter.
 
-The conditions use the tables alone, sin and cos, and one function, `values.MATCHES`, which
-SQLite gets from here.
+The conditions use the tables alone, and sin and cos.
 """
 
 from __future__ import annotations
@@ -9,7 +8,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Float, Select, and_, false, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    Table,
+    and_,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
@@ -41,6 +52,7 @@ DEFAULT_LIMIT = 50
 _LARGEST_INT = 2**63 - 1
 
 _Condition = ColumnElement[bool]
+_Operand = values.Comparable | frozenset[values.Comparable]
 _inferences = schema.inferences
 _elements = schema.elements
 _metadata = schema.metadata
@@ -58,7 +70,11 @@ def selected(model_id: str, filters: BaseInferenceFilter) -> _Condition:
     if filters.data_hash_filter is not None:
         conditions.append(_inferences.c.data_hash == filters.data_hash_filter)
     if filters.data_source_filter is not None:
-        conditions.append(_inferences.c.data_source == filters.data_source_filter)
+        source = _inferences.c.data_source
+        conditions += [
+            _beginning(source) == filters.data_source_filter[: schema.PREFIX],
+            source == filters.data_source_filter,
+        ]
     if filters.time_window_filter is not None:
         conditions.append(_in_window(filters.time_window_filter))
     for each in filters.metadata_filter or ():
@@ -138,27 +154,56 @@ def _with_metadata(asked: MetadataFilter) -> Select[tuple[int]]:
     scalar = kind.removeprefix("json.")
     # Read here so that a wrong value is refused with its name, and not met row by row.
     operand = values.read_operand(scalar, symbol, asked.value)
-    column = _metadata.c.value
-    condition: _Condition
-    if kind != "string":
-        condition = getattr(func, values.MATCHES)(
-            kind, _metadata.c.key, column, asked.key, symbol, asked.value, type_=Boolean
+    table = _metadata if scalar == kind else schema.metadata_leaves
+    name = _metadata.c.key if scalar == kind else schema.metadata_leaves.c.name
+    values.check_text("metadata filter key", asked.key, longest=values.LONGEST_NAME)
+    of_type = table.c.type == literal_column(f"'{scalar}'")
+    if kind == "json.float":
+        of_type = table.c.type.in_((literal_column("'float'"), literal_column("'int'")))
+    compared = _compared_text if scalar == "string" else _compared_number
+    condition = compared(table, symbol, operand)
+    return select(table.c.inference).where(name == asked.key, of_type, condition)
+
+
+def _compared_text(table: Table, symbol: str, operand: _Operand) -> _Condition:
+    """Compare a text, and its beginning besides, which alone is indexed."""
+    column = table.c.value
+    start = _beginning(column)
+    if isinstance(operand, frozenset):
+        texts = [values.check_text("metadata filter value", str(each)) for each in sorted(operand)]
+        return and_(start.in_([text[: schema.PREFIX] for text in texts]), column.in_(texts))
+    text = values.check_text("metadata filter value", str(operand))
+    condition: _Condition = values.COMPARISONS[symbol](column, text)
+    if symbol == "!=":
+        return condition
+    loosely = {">": ">=", "<": "<="}.get(symbol, symbol)
+    return and_(values.COMPARISONS[loosely](start, text[: schema.PREFIX]), condition)
+
+
+def _beginning(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return what is indexed of a text column, in the index's own words."""
+    return func.substr(column, literal_column("1"), literal_column(str(schema.PREFIX)))
+
+
+def _compared_number(table: Table, symbol: str, operand: _Operand) -> _Condition:
+    """Compare a number, and where doubles cannot tell two ints apart their digits besides."""
+    number, digits = table.c.number, table.c.digits
+    known = number.is_not(None)
+    if isinstance(operand, frozenset):
+        asked = [values.comparable_number(each) for each in operand]
+        return and_(
+            known,
+            or_(
+                number.in_([each for each, shown in asked if shown is None]),
+                digits.in_([shown for _, shown in asked if shown is not None]),
+            ),
         )
-    elif isinstance(operand, frozenset):
-        condition = column.in_(sorted(map(str, operand)))
-    else:
-        condition = values.COMPARISONS[symbol](column, operand)
-    stored_type = "json" if scalar != kind else kind
-    keys = _keys_before_a_path(asked.key) if scalar != kind else [asked.key]
-    return select(_metadata.c.inference).where(
-        _metadata.c.key.in_(keys), _metadata.c.type == stored_type, condition
-    )
-
-
-def _keys_before_a_path(asked_key: str) -> list[str]:
-    """Return the keys whose value `x.y.z` may look into: x, x.y and x.y.z, which may have dots."""
-    parts = asked_key.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    double, shown = values.comparable_number(operand)
+    condition: _Condition = values.COMPARISONS[symbol](number, double)
+    if shown is None:
+        return and_(known, condition)
+    exactly = values.COMPARISONS[symbol](digits, shown)
+    return and_(known, or_(and_(digits.is_(None), condition), exactly))
 
 
 def _with_element(asked: DeconstructedInferenceFilter) -> Select[tuple[int]]:

@@ -11,10 +11,10 @@ import orjson
 from sqlalchemy import Row, delete, func, select
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.filters import check_point, paged, refuse_unsupported, selected
-from pixano_cli.inference_store.metadata import metadata_of
+from pixano_cli.inference_store.metadata import check_metadata, metadata_of
 from pixano_cli.inference_store.models import (
     GeoPoint,
     Inference,
@@ -27,7 +27,12 @@ from pixano_cli.inference_store.models import (
     NewStandardMetadataRequest,
     TaskType,
 )
-from pixano_cli.inference_store.records import Record, insert_records
+from pixano_cli.inference_store.records import (
+    Record,
+    embedding_text,
+    insert_records,
+    to_bytes,
+)
 from pixano_cli.inference_store.times import from_microseconds
 
 ACTIONS: Mapping[TaskType, tuple[InferenceAction, ...]] = {
@@ -54,6 +59,10 @@ DECONSTRUCTED: Mapping[TaskType, str] = {
 
 _table = schema.inferences
 _visible = _table.c.deleted_at.is_(None)
+# Inferences with their embeddings, which are in a table of their own.
+_all = select(_table, schema.embeddings.c.vector).outerjoin(
+    schema.embeddings, schema.embeddings.c.inference == _table.c.id
+)
 
 
 def create_inference(model_id: str, request_body: NewInferenceStorageRequest) -> Inference | None:
@@ -82,10 +91,8 @@ def create_inference(model_id: str, request_body: NewInferenceStorageRequest) ->
         except StoreError as error:
             raise StoreError(f"{name}: {error}") from error
         ours = (_table.c.model_id == model_id, _table.c.inference_id == record.inference_id)
-        # What was deleted softly is gone for all who ask, and its id is free again.
-        connection.execute(delete(_table).where(*ours, _table.c.deleted_at.is_not(None)))
         inserted = insert_records(connection, [record])
-        row = connection.execute(select(_table).where(*ours)).one()
+        row = connection.execute(_all.where(*ours)).one()
         metadata = metadata_of(connection, [row.id])[row.id]
         if not inserted and not _says(row, metadata, record):
             raise StoreError(
@@ -97,7 +104,7 @@ def create_inference(model_id: str, request_body: NewInferenceStorageRequest) ->
 
 def get_inference(model_id: str, inference_id: str) -> Inference | None:
     """Return an inference; None if there is none with this id."""
-    query = select(_table).where(
+    query = _all.where(
         _table.c.model_id == model_id, _table.c.inference_id == inference_id, _visible
     )
     with reading() as connection:
@@ -113,7 +120,7 @@ def filter_inferences(model_id: str, request_body: NewGetInferencesRequest) -> l
             does not do: embedding filters and presigned URLs.
     """
     refuse_unsupported(request_body)
-    query = select(_table).where(selected(model_id, request_body.filters))
+    query = _all.where(selected(model_id, request_body.filters))
     with reading() as connection:
         rows = connection.execute(paged(query, request_body.pagination)).all()
         metadata = metadata_of(connection, [row.id for row in rows])
@@ -153,6 +160,11 @@ def _record(request: NewInferenceStorageRequest, task: TaskType, embedding_size:
     standard = request.data.metadata.standard_metadata
     _check_standard(standard, task)
     elements, embedding = _answer(request.data, task, embedding_size)
+    values.check_text("inference_id", request.inference_id, longest=values.LONGEST_NAME)
+    values.check_text("data_hash", standard.data_hash, longest=values.LONGEST_NAME)
+    values.check_text("data_source", standard.data_source or "")
+    for each in request.data.metadata.extended_metadata:
+        check_metadata(each.key, each.value)
     return Record(
         model_id=request.model_id,
         inference_id=request.inference_id,
@@ -222,6 +234,7 @@ def _answer(
 def _check_element(position: int, element: Mapping[str, Any]) -> None:
     if not isinstance(element.get("label"), str):
         raise StoreError(f"element {position} has no label: each needs a text under 'label'")
+    values.check_text(f"element {position}: label", element["label"], longest=values.LONGEST_NAME)
     score = element.get("score")
     if score is None:
         return
@@ -258,6 +271,7 @@ def _says(row: Row[Any], metadata: Sequence[Metadata], record: Record) -> bool:
     return (
         stored == wanted
         and orjson.loads(row.data or "null") == orjson.loads(record.data or "null")
+        and row.vector == (None if record.embedding is None else to_bytes(record.embedding))
         and {**values, **record.metadata} == values
     )
 
@@ -270,7 +284,7 @@ def _inference(row: Row[Any], metadata: list[Metadata]) -> Inference:
         created_at=from_microseconds(row.created_at),
         updated_at=from_microseconds(row.updated_at),
         inference_action=row.inference_action,
-        data=row.data,
+        data=row.data if row.vector is None else embedding_text(row.vector),
         metadata=metadata,
         data_hash=row.data_hash,
         data_source=row.data_source,

@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import Metadata, MetadataType, NewExtendedMetadataRequest
+from pixano_cli.inference_store.records import insert_metadata
 
 TOP_LEVEL = ("data_source", "latitude", "longitude")
 """Keys that an inference has a place of its own for."""
@@ -37,8 +38,9 @@ def create_metadata(
     """Attach a key to an inference; a value that it had before is replaced.
 
     Raises:
-        StoreError: If there is no such inference.
+        StoreError: If there is no such inference, or databases cannot hold the key or the value.
     """
+    check_metadata(request_body.key, request_body.value)
     created = Metadata(
         key=request_body.key,
         type=MetadataType(request_body.type).value,
@@ -49,7 +51,7 @@ def create_metadata(
         if row is None:
             raise StoreError(f"there is no inference {inference_id!r} of model {model_id!r}")
         connection.execute(delete(_table).where(*_of(row, created.key)))
-        connection.execute(insert(_table), {"inference": row, **created.model_dump()})
+        insert_metadata(connection, [(row, created.key, created.type, created.value)])
         _touch(connection, row)
     return created
 
@@ -112,6 +114,16 @@ def metadata_of(connection: Connection, rows: Sequence[int]) -> dict[int, list[M
             metadata = Metadata(key=each.key, type=each.type, value=each.value)
             found[each.inference].append(metadata)
     return found
+
+
+def check_metadata(key: str, value: str) -> None:
+    """Refuse a key or a value that not every database can hold.
+
+    Raises:
+        StoreError: If one holds a NUL or half a surrogate pair, or the key is too long.
+    """
+    values.check_text("metadata key", key, longest=values.LONGEST_NAME)
+    values.check_text(f"metadata {key[:50]!r}: its value", value)
 
 
 def _row_id(model_id: str, inference_id: str) -> Any:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, insert
 from sqlalchemy.dialects import sqlite
 
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.database import now
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 # SQLite takes 32,766 bound values in a statement; an inference has 17.
 ROWS_A_STATEMENT = 500
+
+_REMOVE_HIDDEN = delete(schema.inferences).where(
+    schema.inferences.c.model_id == bindparam("model"),
+    schema.inferences.c.inference_id.in_(bindparam("ids", expanding=True)),
+    schema.inferences.c.deleted_at.is_not(None),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,14 @@ class Record:
 
     @property
     def data(self) -> str | None:
-        """The answer as JSON text."""
-        answer = self.elements if self.elements is not None else self.embedding
-        return None if answer is None else orjson.dumps(answer).decode()
+        """The answer as JSON text; None where it is an embedding."""
+        return None if self.elements is None else orjson.dumps(self.elements).decode()
 
 
 def insert_records(connection: Connection, records: Sequence[Record]) -> set[tuple[str, str]]:
     """Insert the records that are not there yet; those that are stay as they are.
+
+    One that was deleted softly is gone for all who ask, and gives way.
 
     Args:
         connection: A connection in a writing transaction.
@@ -83,16 +91,58 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
         inserted |= _insert_inferences(connection, new[start : start + ROWS_A_STATEMENT])
     elements = []
     metadata = []
+    embeddings = []
     for key, row in inserted.items():
         record = unique[key]
         elements += [
             (row, position, element["label"], element.get("score"))
             for position, element in enumerate(record.elements or ())
         ]
-        metadata += [(row, name, kind, value) for name, (kind, value) in record.metadata.items()]
+        metadata += [(row, name, *typed) for name, typed in record.metadata.items()]
+        if record.embedding is not None:
+            embeddings.append({"inference": row, "vector": to_bytes(record.embedding)})
     insert_rows(connection, schema.elements, elements)
-    insert_rows(connection, schema.metadata, metadata)
+    insert_metadata(connection, metadata)
+    if embeddings:
+        connection.execute(insert(schema.embeddings), embeddings)
     return set(inserted)
+
+
+def insert_metadata(connection: Connection, rows: Sequence[tuple[int, str, str, str]]) -> None:
+    """Insert metadata, given as row of the inference, key, type and value, none of them there."""
+    insert_rows(
+        connection,
+        schema.metadata,
+        [
+            (row, key, kind, value, *values.comparable(kind, value))
+            for row, key, kind, value in rows
+        ],
+    )
+    insert_rows(
+        connection,
+        schema.metadata_leaves,
+        [
+            (row, key, leaf.name, leaf.type, leaf.value, *values.comparable(leaf.type, leaf.value))
+            for row, key, kind, value in rows
+            if kind == "json"
+            for leaf in values.leaves(key, value)
+        ],
+    )
+
+
+def to_bytes(embedding: Sequence[float]) -> bytes:
+    """Write an embedding as its table keeps it: doubles, least significant byte first."""
+    return struct.pack(f"<{len(embedding)}d", *embedding)
+
+
+def from_bytes(vector: bytes) -> tuple[float, ...]:
+    """Read numbers that `to_bytes` wrote."""
+    return struct.unpack(f"<{len(vector) // 8}d", vector)
+
+
+def embedding_text(vector: bytes) -> str:
+    """Return an embedding as JSON text."""
+    return orjson.dumps(from_bytes(vector)).decode()
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -139,6 +189,11 @@ def _insert_inferences(
         }
         for record in records
     ]
+    ids: dict[str, list[str]] = {}
+    for record in records:
+        ids.setdefault(record.model_id, []).append(record.inference_id)
+    for model_id, inference_ids in ids.items():
+        connection.execute(_REMOVE_HIDDEN, {"model": model_id, "ids": inference_ids})
     statement = conflict_insert(connection, table).on_conflict_do_nothing(
         index_elements=["model_id", "inference_id"]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, insert, select, update
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import Model, NewRegisterModelRequest, TaskType
@@ -50,6 +50,8 @@ def put_model(connection: Connection, request: NewRegisterModelRequest) -> str:
     """
     models = schema.models
     task = TaskType(request.task_type).value
+    values.check_text("model_id", request.model_id, longest=values.LONGEST_NAME)
+    values.check_text("project_id", request.project_id)
     if not 0 <= request.embedding_size <= LARGEST_EMBEDDING:
         raise StoreError(
             f"model {request.model_id!r}: embedding size {request.embedding_size} is not in "

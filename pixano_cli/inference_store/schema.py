@@ -12,12 +12,16 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
+    text,
 )
 
 # Text that must sort by code point everywhere: output order must not depend on a locale.
@@ -25,7 +29,19 @@ CodePointText = Text().with_variant(Text(collation="C"), "postgresql")
 # SQLite numbers rows by itself only in a column typed INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
+# An index entry of PostgreSQL has to be short, so long texts are indexed by their beginning.
+PREFIX = 200
+
 tables = MetaData()
+
+
+def _beginning(column: str) -> TextClause:
+    return text(f"substr({column}, 1, {PREFIX})")
+
+
+def _partial(name: str, *columns: str | TextClause, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
 
 models = Table(
     "models",
@@ -49,7 +65,7 @@ inferences = Table(
     Column("task_type", Text, nullable=False),
     Column("inference_action", Text, nullable=False),
     Column("version", Text, nullable=False),
-    # The answer as JSON text: the deconstructed list, or an embedding.
+    # The answer as JSON text; null where it is an embedding, which is in a table of its own.
     Column("data", Text),
     Column("data_hash", Text, nullable=False),
     Column("data_size", BigInteger, nullable=False),
@@ -64,6 +80,11 @@ inferences = Table(
     UniqueConstraint("model_id", "inference_id", name="uq_inferences_model_inference"),
     Index("ix_inferences_answer", "data_hash", "request_key"),
     Index("ix_inferences_created", "model_id", "created_at", "inference_id"),
+    Index("ix_inferences_source", "model_id", _beginning("data_source"), "created_at"),
+    Index("ix_inferences_action", "model_id", "inference_action", "created_at"),
+    _partial("ix_inferences_place", "latitude", "longitude", where="latitude IS NOT NULL"),
+    _partial("ix_inferences_blob", "data_storage_key", where="data_storage_key IS NOT NULL"),
+    _partial("ix_inferences_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
 )
 
 elements = Table(
@@ -77,6 +98,20 @@ elements = Table(
     sqlite_with_rowid=False,
 )
 
+embeddings = Table(
+    "embeddings",
+    tables,
+    # Never used twice, so that whoever has read up to one knows which are new.
+    Column("position", RowId, primary_key=True, autoincrement=True),
+    Column("inference", RowId, ForeignKey("inferences.id", ondelete="CASCADE"), nullable=False),
+    # The numbers as doubles, least significant byte first.
+    Column("vector", LargeBinary, nullable=False),
+    UniqueConstraint("inference", name="uq_embeddings_inference"),
+    sqlite_autoincrement=True,
+)
+
+# `number` is what an int or a float means as a double, `digits` what an int means that a double
+# does not hold exactly: see values.comparable.
 metadata = Table(
     "metadata",
     tables,
@@ -84,8 +119,93 @@ metadata = Table(
     Column("key", CodePointText, primary_key=True),
     Column("type", Text, nullable=False),
     Column("value", CodePointText, nullable=False),
-    Index("ix_metadata_value", "key", "type", "value"),
+    Column("number", Float),
+    Column("digits", CodePointText),
+    _partial("ix_metadata_text", "key", _beginning("value"), where="type = 'string'"),
+    _partial("ix_metadata_number", "key", "type", "number", where="number IS NOT NULL"),
     sqlite_with_rowid=False,
+)
+
+# The scalars inside json metadata: `name` is the key, a dot, and the path through the objects.
+metadata_leaves = Table(
+    "metadata_leaves",
+    tables,
+    Column("inference", RowId, primary_key=True),
+    Column("key", CodePointText, primary_key=True),
+    Column("name", CodePointText, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("value", CodePointText, nullable=False),
+    Column("number", Float),
+    Column("digits", CodePointText),
+    ForeignKeyConstraint(
+        ["inference", "key"], ["metadata.inference", "metadata.key"], ondelete="CASCADE"
+    ),
+    _partial("ix_leaves_text", "name", _beginning("value"), where="type = 'string'"),
+    _partial("ix_leaves_number", "name", "type", "number", where="number IS NOT NULL"),
+    sqlite_with_rowid=False,
+)
+
+# Every blob in blob storage has its row before its bytes are written, and until they are gone.
+blobs = Table(
+    "blobs",
+    tables,
+    Column("storage_key", CodePointText, primary_key=True),
+    Column("model_id", Text, nullable=False),
+    Column("size", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    # Null: a record names it. Else it is being made, by `owner`, or is to be removed.
+    Column("pending_since", BigInteger),
+    Column("owner", Text),
+    _partial("ix_blobs_pending", "pending_since", where="pending_since IS NOT NULL"),
+    sqlite_with_rowid=False,
+)
+
+retention_policies = Table(
+    "retention_policies",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("model_id", Text, ForeignKey("models.model_id"), nullable=False, unique=True),
+    Column("delete_action", Text, nullable=False),
+    # Ages and the interval in hours.
+    Column("maximum_record_age", Integer, nullable=False),
+    Column("maximum_blob_age", Integer, nullable=False),
+    Column("automated_interval", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_scheduled_at", BigInteger),
+)
+
+retention_tasks = Table(
+    "retention_tasks",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("retention_policy_id", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("deleted_record_count", BigInteger, nullable=False),
+    Column("deleted_blob_count", BigInteger, nullable=False),
+    Column("total_record_count", BigInteger, nullable=False),
+    Column("total_blob_count", BigInteger, nullable=False),
+    Column("maximum_record_age_limit", BigInteger, nullable=False),
+    Column("maximum_blob_age_limit", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("owner", Text),
+    Index("ix_retention_tasks_created", "model_id", "created_at"),
+)
+
+export_tasks = Table(
+    "export_tasks",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("model_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("progress_count", BigInteger, nullable=False),
+    Column("expected_count", BigInteger, nullable=False),
+    Column("storage_key", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("owner", Text),
+    Index("ix_export_tasks_created", "model_id", "created_at"),
 )
 
 requests = Table(

@@ -4,6 +4,9 @@ An int is `[+-]?[0-9]+` of any size, compared exactly. A float is a decimal numb
 without an exponent, compared as a double; one too large for a double means nothing. A json is
 walked by a dot path through its objects. A text that is not of its type's form means nothing
 and matches nothing.
+
+Databases compare two columns that are made here: a number, and for an int that a double does
+not hold exactly its digits, written so that texts sort as the numbers do.
 """
 
 from __future__ import annotations
@@ -14,15 +17,21 @@ import operator
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pixano_cli.errors import StoreError
 
 Comparable = str | int | float
 
-MATCHES = "pixano_metadata_matches"
-"""Name of `matches` as a function in SQL."""
+LONGEST_NAME = 500
+"""Most characters of a text that databases index whole: ids, keys, labels."""
+
+EXACT = 2**53
+"""From here on up a double does not hold every int."""
+
+_LENGTH_DIGITS = 4  # Python reads ints of up to 4,300 digits.
+_COMPLEMENT = str.maketrans("0123456789", "9876543210")
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -80,32 +89,109 @@ def write_operands(kind: str, values: list[str] | list[int] | list[float]) -> st
     return f"[{', '.join(texts)}]"
 
 
-def matches(
-    kind: str, key: str, value: str, asked_key: str, symbol: str, operand: str
-) -> bool | None:
-    """Return whether a stored value satisfies a filter; None if it is not of the filter's type.
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A scalar inside a json: its name for filters, its type, and its value as text."""
+
+    name: str
+    type: str
+    value: str
+
+
+def comparable(kind: str, text: str) -> tuple[float | None, str | None]:
+    """Return what databases compare of an int or a float: the number, and its digits if needed.
+
+    Both are None for another type, and for a text that is not of its type's form.
+    """
+    meaning = read(kind, text) if kind in ("int", "float") else None
+    return (None, None) if meaning is None else comparable_number(meaning)
+
+
+def comparable_number(number: Comparable) -> tuple[float, str | None]:
+    """Return what databases compare of a number: a double, and its digits if needed."""
+    if isinstance(number, int):
+        return _double(number), digits(number)
+    return float(number), None
+
+
+def digits(number: int) -> str | None:
+    """Write an int that a double may not hold so that texts sort by code point as the ints do.
+
+    A sign, the count of digits, and the digits; for a negative one all of it is turned around.
+    None for an int that a double holds.
+    """
+    if abs(number) < EXACT:
+        return None
+    shown = str(abs(number))
+    written = f"{len(shown):0{_LENGTH_DIGITS}}{shown}"
+    return f"1{written}" if number > 0 else f"0{written.translate(_COMPLEMENT)}"
+
+
+def leaves(key: str, text: str) -> list[Leaf]:
+    """Return the scalars that a json's paths lead to; none if it is no JSON.
+
+    Paths lead through objects only, and not through names with a dot in them, which a path
+    cannot tell from two. What databases cannot hold or index is left out.
+    """
+    try:
+        document = _JSON.decode(text)
+    except (ValueError, RecursionError):
+        return []
+    found = []
+    waiting: list[tuple[str, Any]] = [(key, document)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{each}", value[each]) for each in value if "." not in each]
+            continue
+        scalar = _scalar(value)
+        if scalar and len(name) <= LONGEST_NAME and not _unstorable(name + scalar[1]):
+            found.append(Leaf(name, *scalar))
+    return found
+
+
+def _scalar(value: object) -> tuple[str, str] | None:
+    if isinstance(value, str):
+        return "string", value
+    if isinstance(value, float):
+        return "float", repr(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int", str(value)
+    return None
+
+
+def check_text(what: str, value: str, *, longest: int | None = None) -> str:
+    """Return a text that every database can hold.
 
     Args:
-        kind: "int", "float", "json.string", "json.int" or "json.float".
-        key: The stored key.
-        value: The stored text.
-        asked_key: The filter's key; for a json it is the stored key, a dot, and the path.
-        symbol: One of COMPARISONS, or "in".
-        operand: The filter's value, which `read_operand` takes.
+        what: What it is, for the message.
+        value: The text.
+        longest: Most characters; None for any number.
+
+    Raises:
+        StoreError: If it holds a NUL or half a surrogate pair, or is too long.
     """
-    scalar = kind.removeprefix("json.")
-    found = read(kind, value) if scalar == kind else _in_json(scalar, value, key, asked_key)
-    if found is None:
-        return None
-    compared = _operand(scalar, symbol, operand)
-    if isinstance(compared, frozenset):
-        return found in compared
-    return bool(COMPARISONS[symbol](found, compared))
+    if reason := _unstorable(value):
+        raise StoreError(f"{what} {value[:50]!r} holds {reason}, which databases cannot store")
+    if longest is not None and len(value) > longest:
+        raise StoreError(
+            f"{what} {value[:50]!r}... has {len(value)} characters: {longest} is the most"
+        )
+    return value
+
+
+def _unstorable(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half a surrogate pair"
+    return None
 
 
 def install(connection: sqlite3.Connection) -> None:
     """Give a SQLite connection the functions that filters use."""
-    connection.create_function(MATCHES, 6, matches, deterministic=True)
     try:
         connection.execute("SELECT sin(0), cos(0)")
     except sqlite3.OperationalError:
@@ -123,9 +209,6 @@ def _of_numbers(function: Callable[[float], float]) -> Callable[[object], float 
     return of_number
 
 
-_operand = lru_cache(maxsize=64)(read_operand)
-
-
 def _required(kind: str, text: str) -> Comparable:
     value = read(kind, text)
     if value is None:
@@ -140,6 +223,13 @@ def _int(text: str) -> int | None:
         return None
 
 
+def _double(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
@@ -149,24 +239,3 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _JSON = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _in_json(scalar: str, text: str, key: str, asked_key: str) -> Comparable | None:
-    try:
-        value = _JSON.decode(text)
-    except (ValueError, RecursionError):
-        return None
-    for name in asked_key[len(key) :].split(".")[1:]:
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    if scalar == "string":
-        return value if isinstance(value, str) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if scalar == "int":
-        return value if isinstance(value, int) else None
-    try:
-        return _finite(float(value))
-    except OverflowError:
-        return None

@@ -92,7 +92,7 @@ class TestSchema:
             )
             # One part a line, in any order: Alembic puts constraints elsewhere.
             return {
-                name: sorted(part.strip(" ,") for part in re.split(r"\n|(?<=\)), ?", sql))
+                name: sorted(filter(None, (part.strip(" ,") for part in re.split(r"\n|(?<=\)), ?", sql))))
                 for name, sql in rows
                 if name != VERSION_TABLE
             }
