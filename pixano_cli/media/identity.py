@@ -17,11 +17,12 @@ import os
 import stat
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pixano_cli.errors import ImageDecodeError, MediaReadError
+from pixano_cli.media.capture import NOWHERE, Capture, read_capture
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -80,12 +81,14 @@ class ImageFacts:
         orientation: EXIF orientation stored in the file, 1 to 8; 1 if there is none or it is
             none of these.
         format: JPEG, PNG, WEBP, TIFF, BMP, GIF or AVIF.
+        capture: Where and when it was taken, as far as it tells.
     """
 
     width: int
     height: int
     orientation: int
     format: str
+    capture: Capture = NOWHERE
 
 
 def read_file(path: Path) -> bytes:
@@ -165,8 +168,22 @@ def probe(data: bytes) -> ImageFacts:
             that the coordinate frame is unknown.
     """
     image, facts = open_image(data)
-    image.close()
-    return facts
+    with image:
+        if facts.format == "TIFF":
+            return replace(facts, capture=read_capture(image.getexif()))
+        block = _exif_block(image, facts.format, data)
+        return replace(facts, capture=_capture_in(block)) if block else facts
+
+
+def _capture_in(block: bytes) -> Capture:
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+    except Exception:  # Its first directory is sound, or `open_image` would have refused it.
+        return NOWHERE
+    return read_capture(exif)
 
 
 def open_image(data: bytes) -> tuple[ImageFile, ImageFacts]:
@@ -189,15 +206,18 @@ def open_image(data: bytes) -> tuple[ImageFile, ImageFacts]:
             tag = image.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
             orientation = next((value for value in range(1, 9) if value == tag), 1)
         else:
-            block = image.info.get("exif")
-            if block is None and kind == "PNG":
-                block = _late_exif_chunk(data)
+            block = _exif_block(image, kind, data)
             orientation = exif_orientation(block) if block else 1
             if orientation >= 5:
                 width, height = height, width
     except Exception as error:
         refuse(error, kind)
     return image, ImageFacts(width, height, orientation, kind)
+
+
+def _exif_block(image: ImageFile, kind: str, data: bytes) -> bytes | None:
+    block: bytes | None = image.info.get("exif")
+    return _late_exif_chunk(data) if block is None and kind == "PNG" else block
 
 
 def exif_orientation(block: bytes) -> int:
