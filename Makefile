@@ -6,7 +6,12 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 OUT := out
 
-.PHONY: demo test test-long bench lint clean
+# What runs a command as root here, where apt-get installs packages: sudo only if it asks nothing.
+ROOT = $(shell command -v apt-get >/dev/null && { \
+	if [ "$$(id -u)" = 0 ]; then echo env; \
+	elif sudo -n true 2>/dev/null; then echo sudo -n env; fi; })
+
+.PHONY: demo test test-long bench lint clean postgresql
 
 demo: .venv/installed
 	@rm -rf $(OUT)
@@ -18,10 +23,10 @@ demo: .venv/installed
 	@echo "         $(OUT)/boxes.json, .parquet   what detect wrote"
 	@echo "         $(OUT)/masks.json, .parquet   what segment wrote"
 
-test: .venv/installed-test lint
+test: .venv/installed-test lint postgresql
 	$(BIN)/python -m pytest
 
-test-long: .venv/installed-test
+test-long: .venv/installed-test postgresql
 	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
@@ -32,6 +37,19 @@ lint: .venv/installed-test
 
 bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/run.py
+
+# The tests start a PostgreSQL server of their own. Without one they leave out what needs it, or
+# fail if PIXANO_TEST_POSTGRESQL=required.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	test -z "$(ROOT)" || { \
+		echo "Installing PostgreSQL for the tests"; \
+		install="install -y -qq --no-install-recommends postgresql"; \
+		apt_get="$(ROOT) DEBIAN_FRONTEND=noninteractive apt-get"; \
+		$$apt_get $$install >/dev/null 2>&1 || \
+		{ $$apt_get update -qq && $$apt_get $$install >/dev/null; } || \
+		echo "PostgreSQL could not be installed"; \
+	}
 
 clean:
 	rm -rf .venv $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,24 +10,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Unpack
 
+from pixano_cli.annotate.embedding import Embedding, Embeddings
 from pixano_cli.annotate.identity import Request
-from pixano_cli.annotate.job import Assign, Assignment, execute
+from pixano_cli.annotate.job import Assignment, Command, execute
 from pixano_cli.annotate.prompts import Prompt, read_prompts
 from pixano_cli.annotate.run import Progress
-from pixano_cli.annotate.settings import Options, Settings
+from pixano_cli.annotate.settings import Options, RunOptions, Settings
 from pixano_cli.annotate.summary import Summary
 from pixano_cli.annotate.task import Detection, Segmentation, score_floor
-from pixano_cli.annotate.view import View
+from pixano_cli.annotate.view import Annotations, View
 from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
+from pixano_cli.formats import embedding_format_of
 from pixano_cli.formats.boxes import read_box_categories, read_boxes
 from pixano_cli.formats.categories import read_categories
+from pixano_cli.inference.embedding import AnyTask, EmbeddingTask
 from pixano_cli.inference.errors import TaskNotSupportedError
 from pixano_cli.inference.provider import InferenceProvider, ModelDescription
 from pixano_cli.inference.types import InferenceTask
 
 DEFAULT_DETECTOR = "picodet-s-416"
 DEFAULT_SEGMENTER = "mobile-sam"
+DEFAULT_EMBEDDER = "pplcnetv2"
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -103,14 +107,71 @@ def segment(
     )
 
 
-def detection(settings: Settings, model: str) -> Assign:
-    """Return what makes the `detect` task from a provider."""
+def embed(
+    sources: Sequence[str | Path],
+    outputs: Sequence[str | Path] = (),
+    *,
+    model: str = DEFAULT_EMBEDDER,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    **options: Unpack[RunOptions],
+) -> Summary:
+    """Write a vector an image, by which like images are found.
+
+    Args:
+        sources: Files, folders, globs, or `-` for a list on standard input.
+        outputs: The files to write, which are Parquet.
+        model: The embedding model.
+        progress: Told of every file.
+        stop: Once set, the run ends as soon as what is in flight is recorded.
+        **options: See `Settings`.
+
+    Returns:
+        The summary; its annotations are the vectors.
+
+    Raises:
+        PixanoAnnotateError: If the job cannot be begun or ended.
+    """
+    settings = Settings(**options)
+    return execute(
+        [str(source) for source in sources],
+        outputs,
+        settings,
+        embedding(settings, model),
+        progress=progress,
+        stop=stop,
+    )
+
+
+def detection(settings: Settings, model: str) -> Command:
+    """Return the command `detect`."""
 
     async def assign(provider: InferenceProvider) -> Assignment:
         task, categories = await _detection(provider, settings, model)
-        return Assignment(task, categories)
+        return Assignment(task, Annotations(task.view, categories))
 
-    return assign
+    return Command(assign)
+
+
+def embedding(settings: Settings, model: str) -> Command:
+    """Return the command `embed`."""
+    for option in ("classes", "threshold", "categories"):
+        if getattr(settings, option) is not None:
+            raise UsageError(f"{option}: vectors have none: leave it out")
+
+    async def assign(provider: InferenceProvider) -> Assignment:
+        described = await _describe(provider, model, EmbeddingTask.IMAGE_EMBEDDING)
+        request = Request(
+            task=EmbeddingTask.IMAGE_EMBEDDING.value,
+            provider=provider.name,
+            model=model,
+            model_digest=described.digest,
+            parameters={},
+        )
+        size = described.embedding_size
+        return Assignment(Embedding(provider, request, size), Embeddings(request.key, size))
+
+    return Command(assign, embedding_format_of)
 
 
 def segmentation(
@@ -119,8 +180,8 @@ def segmentation(
     detector: str,
     prompts: str | Path | None,
     boxes: str | Path | None,
-) -> Assign:
-    """Return what makes the `segment` task from a provider."""
+) -> Command:
+    """Return the command `segment`."""
     if prompts is not None and boxes is not None:
         raise UsageError("--prompts and --from: only one of them can say what to segment")
 
@@ -137,7 +198,8 @@ def segmentation(
         if prompts is None and boxes is None:
             found, categories = await _detection(provider, settings, detector)
             view = replace(found.view, segmenter=request.key)
-            return Assignment(Segmentation(provider, request, view, found, at_once), categories)
+            task = Segmentation(provider, request, view, found, at_once)
+            return Assignment(task, Annotations(view, categories))
         if prompts is not None:
             given = read_prompts(Path(prompts))
             own = None
@@ -149,9 +211,10 @@ def segmentation(
         if own is not None and settings.categories is None:
             _check_classes(sorted(labels or ()), own, str(boxes))
         view = View(None, request.key, settings.threshold, labels)
-        return Assignment(Segmentation(provider, request, view, None, at_once), categories, given)
+        task = Segmentation(provider, request, view, None, at_once)
+        return Assignment(task, Annotations(view, categories), given)
 
-    return assign
+    return Command(assign)
 
 
 async def _detection(
@@ -182,9 +245,7 @@ async def _detection(
     return Detection(provider, request, view, vocabulary), categories
 
 
-async def _describe(
-    provider: InferenceProvider, model: str, task: InferenceTask
-) -> ModelDescription:
+async def _describe(provider: InferenceProvider, model: str, task: AnyTask) -> ModelDescription:
     described = await provider.describe_model(model)
     if described.task != task:
         raise TaskNotSupportedError(

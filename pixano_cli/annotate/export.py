@@ -10,13 +10,20 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from pixano_cli.annotate.embedding import Embeddings
 from pixano_cli.annotate.job import provenance, until_stopped
-from pixano_cli.annotate.outputs import plan_outputs, write_failures, write_outputs
+from pixano_cli.annotate.outputs import (
+    Output,
+    Product,
+    plan_outputs,
+    write_failures,
+    write_outputs,
+)
 from pixano_cli.annotate.settings import Settings
 from pixano_cli.annotate.summary import Summary
-from pixano_cli.annotate.view import View, annotated_images
-from pixano_cli.annotations import Category
+from pixano_cli.annotate.view import Annotations, View
 from pixano_cli.errors import UsageError
+from pixano_cli.formats import embedding_format_of
 from pixano_cli.formats.categories import read_categories
 from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import open_store
@@ -41,7 +48,7 @@ def export(
     Args:
         outputs: The files to write; their suffixes choose the formats.
         run: Id of the run; None for the latest.
-        task: "detect" or "segment": the latest run of this task.
+        task: "detect", "segment" or "embed": the latest run of this task.
         threshold: Lowest score to write; None for the run's.
         classes: Which classes to write; None for the run's.
         categories: A file with the label set to write; None for the run's.
@@ -58,18 +65,17 @@ def export(
     started = monotonic()
     stop = stop or threading.Event()
     Settings(threshold=threshold, classes=classes)
-    planned = plan_outputs(outputs, format)
     with open_store(store, create=False) as opened:
         found = runs.find_run(opened, run, task)
         if found is None:
             asked = f"run {run}" if run else f"{task} run" if task else "run"
-            raise UsageError(f"store {opened.folder}: no {asked} is recorded")
-        label_set, view = _shown(found.job, threshold, classes, categories)
+            raise UsageError(f"store {opened.name}: no {asked} is recorded")
+        planned, product = _planned(found.job, outputs, format, threshold, classes, categories)
         written = write_outputs(
             planned,
-            lambda: until_stopped(annotated_images(opened, found.run_id, view), stop),
-            view.categories(label_set),
-            provenance(found.job["task"], view, found.job["requests"]),
+            product,
+            lambda: until_stopped(product.images(opened, found.run_id), stop),
+            provenance(found.job["task"], product, found.job["requests"]),
         )
         write_failures(planned, opened, found.run_id)
         counts = ledger.count_items(opened, found.run_id)
@@ -97,20 +103,37 @@ def export(
     )
 
 
+def _planned(
+    job: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+    format_name: str | None,
+    threshold: float | None,
+    classes: Sequence[str] | None,
+    categories: str | Path | None,
+) -> tuple[tuple[Output, ...], Product[Any]]:
+    """Return the outputs and what of a run's answers they hold."""
+    if "embedder" not in job["view"]:
+        planned = plan_outputs(outputs, format_name)
+        return planned, _shown(job, threshold, classes, categories)
+    given = {"--threshold": threshold, "--classes": classes, "--categories": categories}
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{option}: this run is of embed, and vectors have none: leave it out, or name "
+                "another run with --run or --task"
+            )
+    return plan_outputs(outputs, format_name, embedding_format_of), Embeddings.from_dict(job)
+
+
 def _shown(
     job: Mapping[str, Any],
     threshold: float | None,
     classes: Sequence[str] | None,
     categories: str | Path | None,
-) -> tuple[tuple[Category, ...] | None, View]:
-    """Return the label set and what of a run's answers to show."""
-    recorded = job["view"]
-    view = View(
-        detector=recorded["detector"],
-        segmenter=recorded["segmenter"],
-        threshold=recorded["threshold"],
-        labels=None if recorded["labels"] is None else frozenset(recorded["labels"]),
-    )
+) -> Annotations:
+    """Return what of a run's annotations to show."""
+    recorded = Annotations.from_dict(job)
+    view, label_set = recorded.view, recorded.label_set
     if threshold is not None:
         floor = _lowest_recorded(job, view)
         if threshold < floor:
@@ -119,11 +142,8 @@ def _shown(
                 f"run {job['task']} again with --threshold {threshold}"
             )
         view = replace(view, threshold=threshold)
-    label_set = None
     if categories is not None:
         label_set = read_categories(Path(categories))
-    elif job["categories"] is not None:
-        label_set = tuple(Category(**category) for category in job["categories"])
     names = None if label_set is None else frozenset(category.name for category in label_set)
     if classes is not None:
         asked = frozenset(name.strip() for name in classes)
@@ -131,7 +151,7 @@ def _shown(
         view = replace(view, labels=asked)
     elif names is not None and categories is not None:
         view = replace(view, labels=names if view.labels is None else names & view.labels)
-    return label_set, view
+    return Annotations(view, label_set)
 
 
 def _check_classes(

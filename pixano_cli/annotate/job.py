@@ -15,10 +15,12 @@ from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from pixano_cli import __version__
+from pixano_cli import __version__, formats
 from pixano_cli.annotate.identity import canonical_json
 from pixano_cli.annotate.outputs import (
+    FormatOf,
     Output,
+    Product,
     plan_outputs,
     write_failures,
     write_outputs,
@@ -28,22 +30,17 @@ from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
 from pixano_cli.annotate.run import Progress, run_items
 from pixano_cli.annotate.settings import DEFAULT_DEVICE, Settings
 from pixano_cli.annotate.summary import MaxFailures, Summary
-from pixano_cli.annotate.task import STORED_AS, Task
-from pixano_cli.annotate.view import View, annotated_images
-from pixano_cli.annotations import AnnotatedImage, Category
+from pixano_cli.annotate.task import Task
 from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import get_provider
 from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import Store, open_store, store_exists
-from pixano_cli.inference_store.models import NewRegisterModelRequest
 from pixano_cli.inference_store.register import put_model
 from pixano_cli.media.discover import SourceFile, discover
 
 T = TypeVar("T")
-
-PROJECT = "pixano-annotate"
 
 
 class StoppedError(PixanoAnnotateError):
@@ -52,16 +49,16 @@ class StoppedError(PixanoAnnotateError):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a command makes of its options: a task, and how its outputs are labelled.
+    """What a command makes of its options and of a provider.
 
     Attributes:
-        task: What every image is asked.
-        categories: The label set, of which the view shows some; None numbers the labels that occur.
+        task: What is asked about every image.
+        product: What the outputs hold.
         prompts: The prompts of each image by file name; None where a detector gives them.
     """
 
     task: Task
-    categories: tuple[Category, ...] | None = None
+    product: Product[Any]
     prompts: ItemPrompts | None = None
 
 
@@ -96,11 +93,24 @@ class Silence:
 Assign = Callable[[InferenceProvider], Awaitable[Assignment]]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command with its options.
+
+    Attributes:
+        assign: Makes what is to be done, given the provider.
+        format_of: Chooses among the formats that can hold what it writes.
+    """
+
+    assign: Assign
+    format_of: FormatOf = formats.format_of
+
+
 def execute(
     sources: Sequence[str],
     outputs: Sequence[str | Path],
     settings: Settings,
-    assign: Assign,
+    command: Command,
     *,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -111,7 +121,7 @@ def execute(
         sources: Files, folders, globs, or `-` for a list on standard input.
         outputs: The files to write.
         settings: How.
-        assign: Makes the task, given the provider.
+        command: What to do.
         progress: Told of every file.
         stop: Once set, the run ends as soon as what is in flight is recorded.
 
@@ -122,18 +132,18 @@ def execute(
     stop = stop or threading.Event()
     progress = progress or Silence()
     max_failures = MaxFailures.parse(settings.max_failures)
-    planned = plan_outputs(outputs, settings.format)
+    planned = plan_outputs(outputs, settings.format, command.format_of)
     files = _not_written(_files(sources, settings), planned)
 
     async def annotate() -> Summary:
         provider = _provider(settings)
         try:
-            assignment = await assign(provider)
+            assignment = await command.assign(provider)
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
                 run_id = _begin(store, sources, settings, assignment, planned)
                 total = cached = 0
-                for page, recorded in _plan(store, items, settings, assignment.task.view):
+                for page, recorded in _plan(store, items, settings, assignment.product):
                     _check(stop)
                     with store.write() as connection:
                         ledger.add_items(connection, run_id, page, recorded)
@@ -163,7 +173,7 @@ def execute(
 
 
 def forecast(
-    sources: Sequence[str], outputs: Sequence[str | Path], settings: Settings, assign: Assign
+    sources: Sequence[str], outputs: Sequence[str | Path], settings: Settings, command: Command
 ) -> Forecast:
     """Tell what `execute` would do, without doing or writing anything.
 
@@ -171,13 +181,13 @@ def forecast(
         PixanoAnnotateError: Where `execute` would, before its first inference.
     """
     MaxFailures.parse(settings.max_failures)
-    planned = plan_outputs(outputs, settings.format)
+    planned = plan_outputs(outputs, settings.format, command.format_of)
     files = _not_written(_files(sources, settings), planned)
 
     async def look() -> Forecast:
         provider = _provider(settings)
         try:
-            assignment = await assign(provider)
+            assignment = await command.assign(provider)
         finally:
             await provider.aclose()
         task = assignment.task
@@ -185,7 +195,7 @@ def forecast(
         store = open_store(settings.store) if store_exists(settings.store) else None
         total = cached = 0
         try:
-            for page, recorded in _plan(store, items, settings, task.view):
+            for page, recorded in _plan(store, items, settings, assignment.product):
                 total += len(page)
                 cached += len(recorded)
         finally:
@@ -198,15 +208,15 @@ def forecast(
     return _run(look())
 
 
-def provenance(task_name: str, view: View, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def provenance(
+    task_name: str, product: Product[Any], requests: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return what every output says about where it comes from: no time, no path, no host."""
     return {
         "description": "Pre-annotations made by pixano-annotate",
         "version": __version__,
         "task": task_name,
-        "coordinates": "pixels of the image as displayed (EXIF orientation applied)",
-        "threshold": view.threshold,
-        "classes": None if view.labels is None else sorted(view.labels),
+        **product.provenance(),
         "requests": list(requests),
     }
 
@@ -251,7 +261,7 @@ def _begin(
     assignment: Assignment,
     outputs: Sequence[Output],
 ) -> str:
-    task, view = assignment.task, assignment.task.view
+    task = assignment.task
     run_id = uuid4().hex
     requests = [request.to_dict() for request in task.requests]
     roots = sorted(source if source == "-" else _absolute(Path(source)) for source in sources)
@@ -262,25 +272,14 @@ def _begin(
         "task": task.name,
         "sources": roots,
         "outputs": [_absolute(output.path) for output in outputs],
-        "view": {
-            "detector": view.detector,
-            "segmenter": view.segmenter,
-            "threshold": view.threshold,
-            "labels": None if view.labels is None else sorted(view.labels),
-        },
-        "categories": None
-        if assignment.categories is None
-        else [asdict(category) for category in assignment.categories],
+        **assignment.product.to_dict(),
         "requests": requests,
     }
     with store.write() as connection:
         runs.begin_run(connection, run_id, job_key, job)
-        for request in task.requests:
-            task_type, _ = STORED_AS[request.task]
-            model = NewRegisterModelRequest(
-                model_id=request.model, project_id=PROJECT, task_type=task_type
-            )
+        for model in task.registrations:
             put_model(connection, model)
+        for request in task.requests:
             runs.keep_request(connection, request.key, request.to_dict())
     return run_id
 
@@ -290,14 +289,15 @@ def _absolute(path: Path) -> str:
 
 
 def _plan(
-    store: Store | None, items: Iterator[ledger.Item], settings: Settings, view: View
+    store: Store | None,
+    items: Iterator[ledger.Item],
+    settings: Settings,
+    product: Product[Any],
 ) -> Iterator[tuple[list[ledger.Item], set[str]]]:
-    return plan_pages(store, view, items, again=settings.overwrite, checksum=settings.checksum)
+    return plan_pages(store, product, items, again=settings.overwrite, checksum=settings.checksum)
 
 
-def until_stopped(
-    images: Iterator[AnnotatedImage], stop: threading.Event
-) -> Iterator[AnnotatedImage]:
+def until_stopped(images: Iterator[T], stop: threading.Event) -> Iterator[T]:
     """Yield the images of an output, which is not to be written any more once `stop` is set.
 
     Raises:
@@ -323,20 +323,17 @@ def _conclude(
     max_failures: MaxFailures,
     stop: threading.Event,
 ) -> Summary:
-    task = assignment.task
+    task, product = assignment.task, assignment.product
     counts = ledger.count_items(store, run_id)
     _check(stop, f" with {total - counts['pending']} of {total} files done")
 
-    origin = provenance(task.name, task.view, [each.to_dict() for each in task.requests])
+    origin = provenance(task.name, product, [each.to_dict() for each in task.requests])
     written = write_outputs(
-        outputs,
-        lambda: until_stopped(annotated_images(store, run_id, task.view), stop),
-        task.view.categories(assignment.categories),
-        origin,
+        outputs, product, lambda: until_stopped(product.images(store, run_id), stop), origin
     )
     if written.images + counts["failed"] != total:
         raise StoreError(
-            f"store {store.folder}: {total - written.images - counts['failed']} of {total} answers "
+            f"store {store.name}: {total - written.images - counts['failed']} of {total} answers "
             "were removed meanwhile: run the same command again"
         )
     write_failures(outputs, store, run_id)
@@ -363,7 +360,7 @@ def _conclude(
                 "run_id": run_id,
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "output": _absolute(output.path),
-                "store": _absolute(store.folder),
+                "store": portable(store.location),
                 "summary": summary.to_dict(),
                 "provenance": origin,
             },

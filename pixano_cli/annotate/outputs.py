@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -18,10 +18,12 @@ from pixano_cli.annotations import AnnotatedImage, Category, number
 from pixano_cli.errors import UsageError
 from pixano_cli.formats.atomic import check_writable, replacing
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import failures
+from pixano_cli.inference_store.ledger import Item, failures
 
-Images = Callable[[], Iterable[AnnotatedImage]]
-"""Gives the images from the start each time."""
+ImageT = TypeVar("ImageT")
+
+FormatOf = Callable[[Path, str | None], str]
+"""Chooses the format of an output, by its name or by that of a format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,60 @@ class Counts:
     annotations: int = 0
 
 
-def plan_outputs(paths: Sequence[str | Path], format_name: str | None) -> tuple[Output, ...]:
+Images = Callable[[], Iterable[ImageT]]
+"""Gives the images from the start each time."""
+
+Write = Callable[[Output, Iterable[ImageT], Mapping[str, Any]], None]
+"""Writes images, and what made them, to an output."""
+
+
+class Product(Protocol[ImageT]):
+    """What the outputs of a job hold; with what is asked it is all that commands differ in.
+
+    Outputs are a function of it and of the record.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is kept of it with a run, to write its outputs again."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what outputs say about it."""
+
+    def recorded(self, store: Store, items: Sequence[Item]) -> set[str]:
+        """Return the names of those items, of known digest, that the record answers already."""
+
+    def images(self, store: Store, run_id: str) -> Iterator[ImageT]:
+        """Yield the images of a run that are done, in order of name; memory stays bounded.
+
+        An image whose answers were deleted from the store since is not among them: nobody knows
+        that it is empty.
+        """
+
+    def annotations(self, image: ImageT) -> int:
+        """Return how many annotations an image has; without any it is empty."""
+
+    def writer(self, images: Images[ImageT]) -> Write[ImageT]:
+        """Return what writes an output.
+
+        Args:
+            images: The images to be written, for what must be known before the first one.
+        """
+
+
+def plan_outputs(
+    paths: Sequence[str | Path], format_name: str | None, format_of: FormatOf = formats.format_of
+) -> tuple[Output, ...]:
     """Choose each output's format and see that it can be written, without writing anything.
+
+    Args:
+        paths: The files.
+        format_name: Format of them all; None for that of each suffix.
+        format_of: Chooses among the formats that can hold what is to be written.
 
     Raises:
         UsageError: If a format is unknown, a path cannot be written, or is given twice.
     """
-    outputs = tuple(
-        Output(Path(path), formats.format_of(Path(path), format_name)) for path in paths
-    )
+    outputs = tuple(Output(Path(path), format_of(Path(path), format_name)) for path in paths)
     seen: set[Path] = set()
     for output in outputs:
         resolved = output.path.resolve()
@@ -66,33 +113,52 @@ def label_categories(images: Iterable[AnnotatedImage]) -> tuple[Category, ...]:
     return tuple(Category(index, label) for index, label in enumerate(labels, start=1))
 
 
+def annotation_writer(
+    images: Images[AnnotatedImage], categories: Sequence[Category] | None
+) -> Write[AnnotatedImage]:
+    """Return what writes annotated images, their annotations numbered.
+
+    Args:
+        images: The images, in order.
+        categories: The label set; None numbers the labels that occur.
+    """
+    label_set = label_categories(images()) if categories is None else categories
+
+    def write(
+        output: Output, shown: Iterable[AnnotatedImage], provenance: Mapping[str, Any]
+    ) -> None:
+        numbered = number(shown, label_set)
+        formats.write(output.format, numbered, output.path, label_set, provenance)
+
+    return write
+
+
 def write_outputs(
     outputs: Sequence[Output],
-    images: Images,
-    categories: Sequence[Category] | None,
+    product: Product[ImageT],
+    images: Images[ImageT],
     provenance: Mapping[str, Any],
 ) -> Counts:
     """Write every output and count what is in them.
 
     Args:
         outputs: The files; none at all is a way to count.
+        product: What they hold.
         images: The images, in order.
-        categories: The label set; None numbers the labels that occur.
         provenance: What goes into every output about where it comes from.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    if categories is None:
-        categories = label_categories(images())
     counts = Counts()
+    if not outputs:
+        for _ in _counted(images(), product, counts):
+            pass
+        return counts
+    write = product.writer(images)
     for output in outputs:
         counts = Counts()
-        numbered = number(_counted(images(), counts), categories)
-        formats.write(output.format, numbered, output.path, categories, provenance)
-    if not outputs:
-        for _ in _counted(images(), counts):
-            pass
+        write(output, _counted(images(), product, counts), provenance)
     return counts
 
 
@@ -130,9 +196,12 @@ def beside(output: Path, suffix: str) -> Path:
     return output.with_name(f"{output.name}.{suffix}")
 
 
-def _counted(images: Iterable[AnnotatedImage], counts: Counts) -> Iterator[AnnotatedImage]:
+def _counted(
+    images: Iterable[ImageT], product: Product[ImageT], counts: Counts
+) -> Iterator[ImageT]:
     for image in images:
+        annotations = product.annotations(image)
         counts.images += 1
-        counts.empty += not image.annotations
-        counts.annotations += len(image.annotations)
+        counts.empty += not annotations
+        counts.annotations += annotations
         yield image

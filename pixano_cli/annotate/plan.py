@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
+from pixano_cli.annotate.outputs import Product
 from pixano_cli.annotate.prompts import Prompt, dump_prompts
-from pixano_cli.annotate.task import recorded
-from pixano_cli.annotate.view import View
 from pixano_cli.errors import UsageError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Item, recall_digests
@@ -48,13 +48,18 @@ def items_of(files: Iterable[SourceFile], prompts: ItemPrompts | None) -> Iterat
 
 
 def plan_pages(
-    store: Store | None, view: View, items: Iterator[Item], *, again: bool, checksum: bool
+    store: Store | None,
+    product: Product[Any],
+    items: Iterator[Item],
+    *,
+    again: bool,
+    checksum: bool,
 ) -> Iterator[tuple[list[Item], set[str]]]:
     """Yield the items a page at a time, with the names of those that need not be asked about.
 
     Args:
         store: The record; None if there is none yet.
-        view: What the outputs show.
+        product: What the outputs hold.
         items: The files.
         again: Whether recorded answers are asked for again.
         checksum: Whether a file's digest is taken from its bytes even if it has not changed.
@@ -64,7 +69,7 @@ def plan_pages(
             yield page, set()
             continue
         page = recall_digests(store, page)
-        yield page, set() if again else recorded(store, view, page)
+        yield page, set() if again else product.recorded(store, page)
 
 
 def _item(file: SourceFile, prompts: ItemPrompts | None) -> Item:

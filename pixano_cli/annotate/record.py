@@ -11,6 +11,7 @@ from types import TracebackType
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.errors import UnstorableError
 from pixano_cli.inference_store.ledger import Outcome, record_outcomes
 
 # A commit costs nearly the same for one outcome as for many, so an outcome waits this long for
@@ -79,7 +80,7 @@ class Recorder:
             if not group:
                 continue
             error = self._commit(group)
-            if error is None or isinstance(error, StoreError) or len(group) == 1:
+            if error is None or is_fatal(error) or len(group) == 1:
                 self._tell(group, error)
                 continue
             # One of them cannot be stored as it is; the others can.
@@ -111,6 +112,11 @@ class Recorder:
             except queue.Empty:
                 return group, False
         return group, True
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether the store fails, whatever it is given."""
+    return isinstance(error, StoreError) and not isinstance(error, UnstorableError)
 
 
 def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> None:

@@ -17,14 +17,15 @@ from itertools import chain
 from typing import Protocol
 
 from pixano_cli.annotate.prompts import PromptError
-from pixano_cli.annotate.record import COMPANY, Recorder
+from pixano_cli.annotate.record import COMPANY, Recorder, is_fatal
 from pixano_cli.annotate.task import Image, Task
-from pixano_cli.errors import MediaError, ModelError, StoreError
+from pixano_cli.errors import MediaError, ModelError
 from pixano_cli.formats.text import portable
 from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Failure, Item, Outcome, Picture, Status, pages
 from pixano_cli.media import flight, identity
+from pixano_cli.media.capture import Capture
 
 logger = logging.getLogger(__name__)
 
@@ -122,22 +123,22 @@ class _Runner:
         try:
             async with AsyncExitStack() as until_recorded:
                 async with self._room:
-                    data, read = await asyncio.to_thread(_read, item)
+                    data, read, capture = await asyncio.to_thread(_read, item)
                     picture = read
                     item = replace(item, sha256=read.sha256)
                     # The same bytes under another name wait here, and then find their answer.
                     await until_recorded.enter_async_context(self._alone(read.sha256))
                     with flight.hold(item.url, data):
-                        outcome = await self._ask(Image(item, read, self._run_id))
+                        outcome = await self._ask(Image(item, read, self._run_id, capture))
                     del data
                 if not outcome.records:
                     # There is nothing that other names of these bytes would have to wait for.
                     await until_recorded.aclose()
                 await self._recorder.record(outcome)
                 return outcome
-        except (StoreError, ModelError):
-            raise
         except Exception as error:
+            if is_fatal(error) or isinstance(error, ModelError):
+                raise
             logger.debug("%s failed", item.file_name, exc_info=True)
             outcome = Outcome(item, "failed", picture, failure=describe_failure(error))
             await self._recorder.record(outcome)
@@ -176,10 +177,12 @@ def describe_failure(error: Exception) -> Failure:
         stage = "prompt"
     else:
         stage = "infer"
-    return Failure(stage, type(error).__name__, portable(" ".join(str(error).split())))
+    # PostgreSQL holds no NUL.
+    message = portable(" ".join(str(error).replace("\0", "\\0").split()))
+    return Failure(stage, type(error).__name__, message)
 
 
-def _read(item: Item) -> tuple[bytes, Picture]:
+def _read(item: Item) -> tuple[bytes, Picture, Capture]:
     data = identity.read_file(flight.path_of(item.url))
     facts = identity.probe(data)
     picture = Picture(
@@ -190,4 +193,4 @@ def _read(item: Item) -> tuple[bytes, Picture]:
         orientation=facts.orientation,
         format=facts.format,
     )
-    return data, picture
+    return data, picture, facts.capture

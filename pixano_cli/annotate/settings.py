@@ -13,12 +13,10 @@ from pixano_cli.processors import processors
 DEFAULT_DEVICE = "cpu"
 
 
-class Options(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """The keyword arguments that every command takes; see `Settings`."""
 
     provider: str
-    classes: Sequence[str] | None
-    threshold: float | None
     format: str | None
     batch_size: int | None
     concurrency: int | None
@@ -28,6 +26,13 @@ class Options(TypedDict, total=False):
     overwrite: bool
     checksum: bool
     max_failures: str | int
+
+
+class Options(RunOptions, total=False):
+    """The keyword arguments of commands that find objects; see `Settings`."""
+
+    classes: Sequence[str] | None
+    threshold: float | None
     categories: str | Path | None
 
 

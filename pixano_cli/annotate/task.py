@@ -16,7 +16,8 @@ import orjson
 from pixano_cli import rle
 from pixano_cli.annotate.identity import Request, inference_id
 from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
-from pixano_cli.annotate.view import View, answered_geometries, is_answered, recall
+from pixano_cli.annotate.view import View, answered_geometries
+from pixano_cli.inference.embedding import EmbeddingTask
 from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.types import (
@@ -27,18 +28,21 @@ from pixano_cli.inference.types import (
     InferenceTask,
 )
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Item, Picture, answered_digests, answers
-from pixano_cli.inference_store.models import InferenceAction, TaskType
+from pixano_cli.inference_store.ledger import Item, Picture, answers
+from pixano_cli.inference_store.models import InferenceAction, NewRegisterModelRequest, TaskType
 from pixano_cli.inference_store.records import Record
+from pixano_cli.media.capture import NOWHERE, Capture
 
 # Detectors are asked for more than is shown, so that a threshold is applied when writing.
 SCORE_FLOOR = 0.05
 ANSWER_TIMEOUT_S = 600.0
+PROJECT = "pixano-annotate"
 
 # How the inference store names a task and what is done in it.
 STORED_AS: Mapping[str, tuple[TaskType, InferenceAction]] = {
     InferenceTask.OBJECT_DETECTION.value: (TaskType.OBJECT_DETECTION, InferenceAction.DETECT),
     InferenceTask.MASK_GENERATION.value: (TaskType.IMAGE_SEGMENTATION, InferenceAction.PREDICT),
+    EmbeddingTask.IMAGE_EMBEDDING.value: (TaskType.IMAGE_EMBEDDING, InferenceAction.EMBED),
 }
 
 
@@ -49,6 +53,7 @@ class Image:
     item: Item
     picture: Picture
     run_id: str
+    capture: Capture = NOWHERE
 
     @property
     def url(self) -> str:
@@ -57,19 +62,19 @@ class Image:
 
 
 class Task(Protocol):
-    """What one image is asked, and how to tell that it need not be asked again."""
+    """What is asked about one image."""
 
     @property
     def name(self) -> str:
         """Name of the command."""
 
     @property
-    def view(self) -> View:
-        """What its outputs show."""
-
-    @property
     def requests(self) -> Sequence[Request]:
         """What it asks, in order."""
+
+    @property
+    def registrations(self) -> Sequence[NewRegisterModelRequest]:
+        """The models to register before anything is recorded, as far as they are known."""
 
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask for what the record lacks and return the new records.
@@ -83,19 +88,6 @@ class Task(Protocol):
             InferenceError: If the provider fails or answers nonsense.
             PromptError: If a prompt does not fit the image.
         """
-
-
-def recorded(store: Store, view: View, items: Sequence[Item]) -> set[str]:
-    """Return the names of those items, of known digest, that the record answers already."""
-    if view.detector is not None and view.segmenter is None:
-        digests = [item.sha256 for item in items if item.sha256]
-        known_digests = answered_digests(store, view.detector, digests)
-        return {item.file_name for item in items if item.sha256 in known_digests}
-    return {
-        item.file_name
-        for item, known in recall(store, view, items)
-        if known is not None and is_answered(view, item, known)
-    }
 
 
 def score_floor(threshold: float) -> float:
@@ -118,6 +110,11 @@ class Detection:
         """The one request."""
         return (self.request,)
 
+    @property
+    def registrations(self) -> tuple[NewRegisterModelRequest, ...]:
+        """The detector."""
+        return (registration(self.request),)
+
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask the detector, unless it has answered."""
         if not again and self.request.key in _answers(store, [self.request.key], image):
@@ -134,7 +131,7 @@ class Detection:
             timeout=ANSWER_TIMEOUT_S,
         )
         elements = detection_elements(result.data, self.vocabulary)
-        return [_record(image, self.request, elements, None)]
+        return [record(image, self.request, elements)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +151,11 @@ class Segmentation:
     def requests(self) -> tuple[Request, ...]:
         """The detector's request, where there is one, and the segmenter's."""
         return (*(self.detection.requests if self.detection else ()), self.request)
+
+    @property
+    def registrations(self) -> tuple[NewRegisterModelRequest, ...]:
+        """The detector, where there is one, and the segmenter."""
+        return tuple(map(registration, self.requests))
 
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask the detector, unless it has answered, then for the masks that are not recorded."""
@@ -178,7 +180,7 @@ class Segmentation:
             async with self.at_once:
                 elements = await self._segment(image, missing)
             asked = [element["prompt"] for element in elements]
-            records.append(_record(image, self.request, elements, asked))
+            records.append(record(image, self.request, elements, asked))
         return records
 
     async def _segment(self, image: Image, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
@@ -292,14 +294,29 @@ def _answers(store: Store, keys: Sequence[str], image: Image) -> dict[str, list[
     return {key: by_digest[sha256] for key, by_digest in found.items() if sha256 in by_digest}
 
 
-def _record(
+def registration(request: Request, embedding_size: int = 0) -> NewRegisterModelRequest:
+    """Return how the model of a request is registered in the store."""
+    task_type, _ = STORED_AS[request.task]
+    return NewRegisterModelRequest(
+        model_id=request.model,
+        project_id=PROJECT,
+        task_type=task_type,
+        embedding_size=embedding_size,
+    )
+
+
+def record(
     image: Image,
     request: Request,
-    elements: Sequence[Mapping[str, Any]],
-    prompts: Sequence[Mapping[str, Any]] | None,
+    elements: Sequence[Mapping[str, Any]] | None = None,
+    prompts: Sequence[Mapping[str, Any]] | None = None,
+    embedding: Sequence[float] | None = None,
 ) -> Record:
+    """Return what is recorded of an answer: elements to prompts or to none, or a vector."""
     picture = image.picture
     task_type, action = STORED_AS[request.task]
+    captured_at = image.capture.captured_at
+    captured = {} if captured_at is None else {"captured_at": ("string", captured_at)}
     return Record(
         model_id=request.model,
         inference_id=inference_id(request.key, picture.sha256, prompts),
@@ -308,7 +325,10 @@ def _record(
         data_hash=picture.sha256,
         data_size=picture.size,
         elements=elements,
+        embedding=embedding,
         data_source=image.item.root,
+        latitude=image.capture.latitude,
+        longitude=image.capture.longitude,
         request_key=request.key,
         metadata={
             "run_id": ("string", image.run_id),
@@ -319,5 +339,6 @@ def _record(
             "width": ("int", str(picture.width)),
             "height": ("int", str(picture.height)),
             "orientation": ("int", str(picture.orientation)),
+            **captured,
         },
     )

@@ -1,11 +1,12 @@
-"""What of the record an output shows: pure functions from recorded answers to annotated images."""
+"""Boxes and masks as outputs: pure functions from recorded answers to annotated images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from pixano_cli.annotate.outputs import Images, Write, annotation_writer
 from pixano_cli.annotate.prompts import (
     Geometry,
     Prompt,
@@ -22,7 +23,14 @@ from pixano_cli.annotations import (
     order,
 )
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Item, Picture, answers, pages, pictures
+from pixano_cli.inference_store.ledger import (
+    Item,
+    Picture,
+    answered_digests,
+    answers,
+    pages,
+    pictures,
+)
 
 Elements = Sequence[Mapping[str, Any]]
 
@@ -133,21 +141,87 @@ class View:
                     yield annotation
 
 
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Annotated images as the product of a job; see `outputs.Product`.
+
+    Attributes:
+        view: What of the answers is shown.
+        label_set: The label set, of which the view shows some; None numbers the labels that occur.
+    """
+
+    view: View
+    label_set: tuple[Category, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is kept of it with a run."""
+        view = self.view
+        return {
+            "view": {
+                "detector": view.detector,
+                "segmenter": view.segmenter,
+                "threshold": view.threshold,
+                "labels": None if view.labels is None else sorted(view.labels),
+            },
+            "categories": None
+            if self.label_set is None
+            else [asdict(category) for category in self.label_set],
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Annotations:
+        """Read what `to_dict` made."""
+        view, categories = kept["view"], kept["categories"]
+        return cls(
+            View(
+                detector=view["detector"],
+                segmenter=view["segmenter"],
+                threshold=view["threshold"],
+                labels=None if view["labels"] is None else frozenset(view["labels"]),
+            ),
+            None if categories is None else tuple(Category(**each) for each in categories),
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what outputs say about it."""
+        return {
+            "coordinates": "pixels of the image as displayed (EXIF orientation applied)",
+            "threshold": self.view.threshold,
+            "classes": None if self.view.labels is None else sorted(self.view.labels),
+        }
+
+    def recorded(self, store: Store, items: Sequence[Item]) -> set[str]:
+        """Return the names of those items, of known digest, that the record answers already."""
+        view = self.view
+        if view.detector is not None and view.segmenter is None:
+            digests = [item.sha256 for item in items if item.sha256]
+            known_digests = answered_digests(store, view.detector, digests)
+            return {item.file_name for item in items if item.sha256 in known_digests}
+        return {
+            item.file_name
+            for item, known in recall(store, view, items)
+            if known is not None and is_answered(view, item, known)
+        }
+
+    def images(self, store: Store, run_id: str) -> Iterator[AnnotatedImage]:
+        """Yield the images of a run that are done, in order of name."""
+        for page in pages(store, run_id, "processed", "cached"):
+            for item, answered in recall(store, self.view, page):
+                if answered is not None and is_answered(self.view, item, answered):
+                    yield self.view.annotate(item, answered)
+
+    def annotations(self, image: AnnotatedImage) -> int:
+        """Return how many annotations an image has."""
+        return len(image.annotations)
+
+    def writer(self, images: Images[AnnotatedImage]) -> Write[AnnotatedImage]:
+        """Return what writes an output."""
+        return annotation_writer(images, self.view.categories(self.label_set))
+
+
 def answered_geometries(segmented: Elements) -> dict[Geometry, Mapping[str, Any]]:
     """Return a segmenter's elements by the prompt they answer."""
     return {geometry_from_dict(element["prompt"]): element for element in segmented}
-
-
-def annotated_images(store: Store, run_id: str, view: View) -> Iterator[AnnotatedImage]:
-    """Yield the images of a run that are done, in order of name; memory stays bounded.
-
-    An image whose answers were deleted from the store since is not among them: it is not known
-    to be empty.
-    """
-    for page in pages(store, run_id, "processed", "cached"):
-        for item, answered in recall(store, view, page):
-            if answered is not None and is_answered(view, item, answered):
-                yield view.annotate(item, answered)
 
 
 def recall(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pixano_cli import __version__
-from pixano_cli.cli import detect, export, models, segment, signals
+from pixano_cli.cli import detect, embed, export, models, segment, signals, store
 from pixano_cli.errors import PixanoAnnotateError
 
 app = typer.Typer(
@@ -29,8 +29,10 @@ app = typer.Typer(
 )
 app.command("detect")(detect.detect)
 app.command("segment")(segment.segment)
+app.command("embed")(embed.embed)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
 
 
 def _print_version(wanted: bool) -> None:

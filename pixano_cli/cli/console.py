@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from pixano_cli.annotate.job import Assign, Forecast
+    from pixano_cli.annotate.job import Command, Forecast
     from pixano_cli.annotate.settings import Settings
     from pixano_cli.annotate.summary import Summary
     from pixano_cli.inference_store.ledger import Outcome
@@ -154,10 +154,13 @@ def print_summary(summary: Summary, verbosity: Verbosity) -> None:
         typer.echo(orjson.dumps(summary.to_dict()).decode())
     if verbosity.quiet:
         return
+    if summary.task == "embed":
+        holds = f"{summary.annotations} vectors"
+    else:
+        holds = f"{summary.annotations} annotations, {summary.empty} images without any"
     note(
         f"{summary.total} images in {summary.seconds:.1f} s: {summary.processed} processed, "
-        f"{summary.cached} recorded already, {summary.failed} failed; "
-        f"{summary.annotations} annotations, {summary.empty} images without any"
+        f"{summary.cached} recorded already, {summary.failed} failed; {holds}"
     )
     for output in summary.outputs:
         note(f"wrote {output}")
@@ -180,7 +183,7 @@ def run_job(
     sources: Sequence[str],
     outputs: Sequence[Path],
     settings: Settings,
-    assign: Assign,
+    command: Command,
     dry_run: bool,
     verbosity: Verbosity,
 ) -> int:
@@ -188,7 +191,7 @@ def run_job(
     from pixano_cli.annotate import job
 
     if dry_run:
-        print_forecast(job.forecast(sources, outputs, settings, assign), verbosity)
+        print_forecast(job.forecast(sources, outputs, settings, command), verbosity)
         return 0
     try:
         summary = signals.stopping(
@@ -196,7 +199,7 @@ def run_job(
                 sources,
                 outputs,
                 settings,
-                assign,
+                command,
                 progress=progress(verbosity),
                 stop=stop,
             )

@@ -81,6 +81,8 @@ def _row(model: ModelDescription) -> dict[str, object]:
         "size": model.size,
         "from": model.origin,
     }
+    if model.embedding_size is not None:
+        row["dimension"] = model.embedding_size
     if model.categories is not None:
         row["classes"] = [category.name for category in model.categories]
     return row

@@ -75,5 +75,5 @@ def segment(
         categories=categories,
     )
     verbosity = console.Verbosity(as_json, verbose, quiet)
-    assign = segmentation(settings, model, detector, prompts, boxes)
-    return console.run_job(sources, output, settings, assign, dry_run, verbosity)
+    command = segmentation(settings, model, detector, prompts, boxes)
+    return console.run_job(sources, output, settings, command, dry_run, verbosity)

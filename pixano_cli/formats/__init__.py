@@ -80,6 +80,26 @@ def format_of(path: Path, override: str | None) -> str:
     return name
 
 
+def embedding_format_of(path: Path, override: str | None) -> str:
+    """Return the name of the format to write embeddings to `path` in, which is Parquet.
+
+    Args:
+        path: The output; its suffix, in any case, must be .parquet.
+        override: The name of a format that is to be used whatever the suffix; None for none.
+
+    Raises:
+        UsageError: If another format is named.
+    """
+    if override not in (None, "parquet"):
+        raise UsageError(f"format {override!r}: embeddings are written as .parquet only")
+    if override is None and path.suffix.lower() != ".parquet":
+        raise UsageError(
+            f"output {path.name!r}: embeddings are written as .parquet: name it so, "
+            "or say --format parquet"
+        )
+    return "parquet"
+
+
 def write(
     format_name: str,
     images: Iterable[AnnotatedImage],

@@ -1,5 +1,11 @@
 """Asking a model: the one interface of every backend, what goes in and what comes out."""
 
+from pixano_cli.inference.embedding import (
+    EmbeddingTask,
+    ImageEmbeddingInput,
+    ImageEmbeddingOutput,
+    ImageEmbeddingResult,
+)
 from pixano_cli.inference.errors import (
     InferenceError,
     InferenceTimeoutError,
@@ -41,6 +47,10 @@ from pixano_cli.inference.types import (
 
 __all__ = [
     "CompressedRLEData",
+    "EmbeddingTask",
+    "ImageEmbeddingInput",
+    "ImageEmbeddingOutput",
+    "ImageEmbeddingResult",
     "ImageMaskGenerationInput",
     "ImageMaskGenerationOutput",
     "ImageMaskGenerationResult",

@@ -6,6 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from pixano_cli.annotations import Category
+from pixano_cli.inference.embedding import (
+    AnyTask,
+    ImageEmbeddingInput,
+    ImageEmbeddingResult,
+    task_of,
+)
 from pixano_cli.inference.errors import ModelNotFoundError, TaskNotSupportedError, choices
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
@@ -41,20 +47,26 @@ class ModelDescription:
         size: Size of the weights in bytes; None if unknown.
         categories: The classes of a model with a class set of its own; None if it detects whatever
             classes are named, or if the provider cannot tell.
+        embedding_size: Numbers in a vector of a model that embeds; None if it does not, or if the
+            provider cannot tell before it has asked it.
     """
 
     name: str
-    task: InferenceTask
+    task: AnyTask
     digest: str = ""
     license: str = ""
     origin: str = ""
     description: str = ""
     size: int | None = None
     categories: tuple[Category, ...] | None = None
+    embedding_size: int | None = None
 
 
 class InferenceProvider(ABC):
     """Abstract interface for inference backends.
+
+    `describe_model`, `image_embedding` and `aclose` are this project's additions to the published
+    interface; each has a default, so that a provider written for that interface is whole.
 
     Every method that asks a model may raise any error of `pixano_cli.inference.errors`; those
     that are named below are raised for the reason given.
@@ -217,7 +229,7 @@ class InferenceProvider(ABC):
 
         Raises:
             ModelNotFoundError: If the provider has no model of the name.
-            TaskNotSupportedError: If its task is none of `InferenceTask`.
+            TaskNotSupportedError: If its task is none that pixano-annotate knows.
         """
         models = {model.name: model for model in await self.list_models()}
         model = models.get(model_name)
@@ -226,13 +238,34 @@ class InferenceProvider(ABC):
                 f"provider {self.name!r} has no model {model_name!r}: {choices(model_name, models)}"
             )
         try:
-            task = InferenceTask(model.task)
+            task = task_of(model.task)
         except ValueError:
             raise TaskNotSupportedError(
                 f"model {model_name!r} of provider {self.name!r} does {model.task!r}, "
                 "which pixano-annotate cannot use: choose another model"
             ) from None
         return ModelDescription(model_name, task)
+
+    async def image_embedding(
+        self, input_data: ImageEmbeddingInput, timeout: float = 60.0
+    ) -> ImageEmbeddingResult:
+        """Return an image's vector; by default no model of a provider does.
+
+        Args:
+            input_data: Input data for embedding.
+            timeout: Maximum time to wait for result, in seconds.
+
+        Returns:
+            Embedding result.
+
+        Raises:
+            ModelNotFoundError: If the provider has no model of the name.
+            TaskNotSupportedError: If the model, or the provider, does not embed images.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        raise TaskNotSupportedError(
+            f"provider {self.name!r} does not embed images: use another with --provider"
+        )
 
     async def aclose(self) -> None:  # noqa: B027 - most providers have nothing to close
         """Free models, connections and threads. Afterwards the provider is of no more use."""

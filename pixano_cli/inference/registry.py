@@ -13,7 +13,12 @@ from pixano_cli.inference.provider import InferenceProvider
 
 ProviderClassT = TypeVar("ProviderClassT", bound=type[InferenceProvider])
 
-_BUILT_IN = {"local": "pixano_cli.inference.providers.local:LocalProvider"}
+_PROVIDERS = "pixano_cli.inference.providers"
+_BUILT_IN = {
+    "local": f"{_PROVIDERS}.local:LocalProvider",
+    "openai": f"{_PROVIDERS}.openai:OpenAIProvider",
+    "pixano-inference": f"{_PROVIDERS}.pixano_inference:PixanoInferenceProvider",
+}
 _REGISTRY: dict[str, type[InferenceProvider]] = {}
 
 

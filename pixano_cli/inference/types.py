@@ -77,7 +77,7 @@ class NDArrayData:
         return cls(values=data["values"], shape=data["shape"])
 
 
-class _Message:
+class Message:
     """Part of a request or an answer that can be written as JSON."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass
-class ImageMaskGenerationInput(_Message):
+class ImageMaskGenerationInput(Message):
     """Input for image mask generation: prompts for objects in one image.
 
     A prompt is a box, or points with labels, or both; prompt i is made of `boxes[i]`, `points[i]`
@@ -132,7 +132,7 @@ class ImageMaskGenerationInput(_Message):
 
 
 @dataclass
-class ImageMaskGenerationOutput(_Message):
+class ImageMaskGenerationOutput(Message):
     """Output for image mask generation.
 
     Attributes:
@@ -170,7 +170,7 @@ class ImageMaskGenerationResult:
 
 
 @dataclass
-class ImageZeroShotDetectionInput(_Message):
+class ImageZeroShotDetectionInput(Message):
     """Input for zero-shot object detection.
 
     Attributes:
@@ -190,7 +190,7 @@ class ImageZeroShotDetectionInput(_Message):
 
 
 @dataclass
-class ImageZeroShotDetectionOutput(_Message):
+class ImageZeroShotDetectionOutput(Message):
     """Output for zero-shot object detection: parallel lists, one entry an object.
 
     Attributes:
@@ -227,7 +227,7 @@ class ImageZeroShotDetectionResult:
 
 
 @dataclass
-class TextImageConditionalGenerationInput(_Message):
+class TextImageConditionalGenerationInput(Message):
     """Input for text-image conditional generation.
 
     Attributes:
@@ -246,7 +246,7 @@ class TextImageConditionalGenerationInput(_Message):
 
 
 @dataclass
-class UsageInfo(_Message):
+class UsageInfo(Message):
     """Token usage information.
 
     Attributes:
@@ -261,7 +261,7 @@ class UsageInfo(_Message):
 
 
 @dataclass
-class TextImageConditionalGenerationOutput(_Message):
+class TextImageConditionalGenerationOutput(Message):
     """Output for text-image conditional generation.
 
     Attributes:
@@ -297,7 +297,7 @@ class TextImageConditionalGenerationResult:
 
 
 @dataclass
-class VideoMaskGenerationInput(_Message):
+class VideoMaskGenerationInput(Message):
     """Input for video mask generation: one prompt an object, followed through the frames.
 
     Object i has the id `objects_ids[i]` and is prompted in frame `frame_indexes[i]` by `boxes[i]`,
@@ -323,7 +323,7 @@ class VideoMaskGenerationInput(_Message):
 
 
 @dataclass
-class VideoMaskGenerationOutput(_Message):
+class VideoMaskGenerationOutput(Message):
     """Output for video mask generation: parallel lists, one entry an object in a frame.
 
     Attributes:
@@ -393,7 +393,8 @@ class ModelInfo:
 
     Attributes:
         name: Name of the model.
-        task: Task the model can perform, a value of `InferenceTask`.
+        task: Task the model can perform, a value of `InferenceTask` (or of `EmbeddingTask`, which
+            is this project's).
         model_path: Path to the model weights (optional).
         model_class: Class name of the model (optional).
         provider: Provider backend for the model (optional).

@@ -166,11 +166,10 @@ class FolderBlobs:
     def get(self, key: str) -> bytes:
         """Return what is under `key`."""
         path = self._path(key)
-        with self._told("read", key):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if stat.S_ISREG(self._status(path).st_mode):
-                    with os.fdopen(os.open(path, _READING), "rb") as file:
-                        return file.read()
+        with self._told("read", key), _nothing_there():
+            if stat.S_ISREG(self._status(path).st_mode):
+                with os.fdopen(os.open(path, _READING), "rb") as file:
+                    return file.read()
         raise StoreError(f"there is no blob {_shown(key)} in {self.name}")
 
     def exists(self, key: str) -> bool:
@@ -180,20 +179,17 @@ class FolderBlobs:
     def size(self, key: str) -> int | None:
         """Return the size of the blob in bytes; None if there is none."""
         path = self._path(key)
-        with self._told("read", key):
-            try:
-                status = self._status(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        with self._told("read", key), _nothing_there():
+            status = self._status(path)
+            return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return None
 
     def delete(self, key: str) -> None:
         """Remove the blob; folders stay, since another may be on its way into them."""
         path = self._path(key)
-        with self._told("deleted", key):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if stat.S_ISREG(self._status(path).st_mode):
-                    path.unlink()
+        with self._told("deleted", key), _nothing_there():
+            if stat.S_ISREG(self._status(path).st_mode):
+                path.unlink()
 
     def keys(self) -> Iterator[str]:
         """Go through the keys of all blobs; files that are under no well-formed key are not."""
@@ -204,20 +200,15 @@ class FolderBlobs:
         """Remove the unfinished files of processes that were killed more than a day ago."""
         removed = 0
         oldest = time() - STALE_AFTER_S
-        with self._told("swept"):
-            incoming = self.folder / _INCOMING
-            try:
-                self._status(incoming)
-                entries = os.scandir(incoming)
-            except (FileNotFoundError, NotADirectoryError):
-                return 0
-            with entries:
-                for entry in entries:
-                    # Another process may be sweeping too.
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                            os.unlink(entry)  # noqa: PTH108
-                            removed += 1
+        incoming = self.folder / _INCOMING
+        with self._told("swept"), _nothing_there():
+            self._status(incoming)
+            for file in incoming.iterdir():
+                # Another process may be sweeping too.
+                with contextlib.suppress(FileNotFoundError):
+                    if file.lstat().st_mtime < oldest:
+                        file.unlink()
+                        removed += 1
         return removed
 
     def put_url(self, key: str) -> str:
@@ -233,10 +224,9 @@ class FolderBlobs:
     def get_url(self, key: str) -> str:
         """Return the `file://` URL of the blob, whether it is there or not."""
         path = self._path(key)
-        with self._told("read", key):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._status(path)
-            return url_of(path)
+        with self._told("read", key), _nothing_there():
+            self._status(path)
+        return url_of(path)
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -290,6 +280,11 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _nothing_there() -> contextlib.AbstractContextManager[None]:
+    """Leave the block where a file or folder is not there."""
+    return contextlib.suppress(FileNotFoundError, NotADirectoryError)
 
 
 def _no_link(path: Path) -> os.stat_result:

@@ -1,16 +1,18 @@
-"""Filters and sorting as SQL: every value is a bound parameter.
+"""Filters as SQL: every value is a bound parameter.
 
-The conditions use the tables alone, and sin and cos.
+A filter is what all inferences of a model have in common, and its parts: each can be checked on
+one inference, and most are listed by an index. `pages` chooses which to use.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
-    Float,
     Select,
     Table,
     and_,
@@ -19,127 +21,188 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    true,
+    union_all,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema, values
+from pixano_cli.inference_store import places, schema, values
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import (
     BaseInferenceFilter,
     DeconstructedInferenceFilter,
-    GeoCircle,
     GeolocationFilter,
-    GeoPoint,
-    GeoRectangle,
     MetadataFilter,
     MetadataFilterOperator,
     MetadataFilterType,
-    NewGetInferencesRequest,
-    Pagination,
-    PaginationEmbeddingSortField,
-    PaginationGranularInferenceSortField,
-    PaginationSortDirection,
-    PaginationSortField,
     TimeWindowFilter,
 )
+from pixano_cli.inference_store.places import check_point as check_point
 from pixano_cli.inference_store.times import read_nanoseconds
 
-EARTH_RADIUS_M = 6_371_008.8
-"""Mean radius of the Earth in metres (IUGG)."""
-
 DEFAULT_LIMIT = 50
-_LARGEST_INT = 2**63 - 1
+
+SEVERAL = 20
+"""Most values of a list that are looked up one by one, each in the order of an index."""
 
 _Condition = ColumnElement[bool]
 _Operand = values.Comparable | frozenset[values.Comparable]
 _inferences = schema.inferences
 _elements = schema.elements
-_metadata = schema.metadata
+# In the words of the partial indexes.
+_VISIBLE: _Condition = literal_column(f"inferences.{schema.VISIBLE}")
+
+
+class unindexed(FunctionElement[Any]):  # noqa: N801 - it reads as a function
+    """A column that SQLite shall not look up in an index; PostgreSQL decides for itself."""
+
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _as_it_is(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(unindexed, "sqlite")
+def _with_a_plus(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to what passes a part of a filter.
+
+    Attributes:
+        stretches: Queries of ids of inferences, each a stretch of one index; all that pass are
+            among them.
+        is_exact: Whether all of them pass, but for those that are hidden.
+        repeats: Whether an id may be among them more than once.
+        is_by_id: Whether each stretch is in order of id, with nothing between.
+        entries: Queries of all that the index has to go through for them, if that is more.
+    """
+
+    stretches: Sequence[Select[tuple[int]]]
+    is_exact: bool = True
+    repeats: bool = False
+    is_by_id: bool = False
+    entries: Sequence[Select[tuple[int]]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a filter: how one inference is checked, and the ways to all that pass."""
+
+    check: _Condition
+    ways: Sequence[Way] = ()
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for.
+
+    Attributes:
+        model_id: The model.
+        common: Conditions that indexes answer in the order of creation.
+        parts: Further parts of the filter.
+    """
+
+    model_id: str
+    common: Sequence[_Condition]
+    parts: Sequence[Part]
+
+    @cached_property
+    def within(self) -> _Condition:
+        """What the model's visible inferences have in common, in the words of the indexes."""
+        return and_(_inferences.c.model_id == self.model_id, *self.common)
+
+    @property
+    def in_turn(self) -> _Condition:
+        """The condition for going through the inferences in the order of creation."""
+        return and_(self.within, *(part.check for part in self.parts))
+
+    @property
+    def on_sight(self) -> _Condition:
+        """The condition for inferences whose ids are given by another one."""
+        same_model = unindexed(_inferences.c.model_id) == self.model_id
+        return and_(same_model, *self.common, *(part.check for part in self.parts))
+
+    def along(self, way: Way) -> _Condition:
+        """Return the condition for going through those that a way leads to."""
+        return and_(_inferences.c.id.in_(all_of(way)), self.on_sight)
 
 
 def selected(model_id: str, filters: BaseInferenceFilter) -> _Condition:
     """Return the condition for a model's inferences that are not deleted and pass the filters.
 
+    It suits statements that go through all of them at once.
+
     Raises:
         StoreError: If a filter's value is not what its kind takes.
     """
-    conditions = [_inferences.c.model_id == model_id, _inferences.c.deleted_at.is_(None)]
-    if filters.inference_action_filter is not None:
-        conditions.append(_inferences.c.inference_action == filters.inference_action_filter)
-    if filters.data_hash_filter is not None:
-        conditions.append(_inferences.c.data_hash == filters.data_hash_filter)
-    if filters.data_source_filter is not None:
-        source = _inferences.c.data_source
-        conditions += [
-            _beginning(source) == filters.data_source_filter[: schema.PREFIX],
-            source == filters.data_source_filter,
-        ]
-    if filters.time_window_filter is not None:
-        conditions.append(_in_window(filters.time_window_filter))
-    for each in filters.metadata_filter or ():
-        conditions.append(_inferences.c.id.in_(_with_metadata(each)))
-    if filters.location_filter is not None:
-        conditions.append(_in_location(filters.location_filter))
-    if filters.deconstructed_inference_filter is not None:
-        elements = _with_element(filters.deconstructed_inference_filter)
-        conditions.append(_inferences.c.id.in_(elements))
+    asked = search(model_id, filters)
+    conditions = [asked.within]
+    for part in asked.parts:
+        if part.ways:
+            conditions.append(_inferences.c.id.in_(all_of(part.ways[0])))
+        if not part.ways or not part.ways[0].is_exact:
+            conditions.append(part.check)
     return and_(*conditions)
 
 
-def refuse_unsupported(request: NewGetInferencesRequest) -> None:
-    """Refuse what this version does not do, rather than leave it out of an answer.
+def all_of(way: Way) -> Select[tuple[int]]:
+    """Return a query of all the ids that a way leads to."""
+    if len(way.stretches) == 1:
+        return way.stretches[0]
+    if not way.stretches:
+        return select(_inferences.c.id).where(false())
+    ids = union_all(*way.stretches).subquery()
+    return select(ids.c[0])
+
+
+def search(model_id: str, filters: BaseInferenceFilter) -> Search:
+    """Return what the filters ask for.
 
     Raises:
-        StoreError: If the request has embedding filters, or wants presigned URLs.
+        StoreError: If a filter's value is not what its kind takes.
     """
-    if request.embedding_filters is not None:
-        raise StoreError("embedding_filters: search by embedding is not in this version")
-    if request.presign:
-        raise StoreError("presign: the store of this version keeps no inputs to give URLs to")
-
-
-def paged(query: Select[Any], pagination: Pagination | None) -> Select[Any]:
-    """Sort a query of inferences and cut the page out of it.
-
-    Raises:
-        StoreError: If limit or offset is negative, or the sort needs an embedding filter.
-    """
-    page = pagination or Pagination()
-    limit = DEFAULT_LIMIT if page.limit is None else page.limit
-    offset = page.offset or 0
-    if limit < 0 or offset < 0:
-        raise StoreError(f"limit {limit} and offset {offset}: neither can be negative")
-    descending = page.direction == PaginationSortDirection.DESCENDING
-    column = _sort_column(page)
-    return (
-        query.order_by(
-            (column.desc() if descending else column.asc()).nulls_last(),
-            _inferences.c.inference_id,
-        )
-        .limit(min(limit, _LARGEST_INT))
-        .offset(min(offset, _LARGEST_INT))
-    )
-
-
-def _sort_column(page: Pagination) -> ColumnElement[Any]:
-    field = page.sort or PaginationSortField.CREATED_AT
-    if field == PaginationEmbeddingSortField.EMBEDDING_DISTANCE:
-        raise StoreError("sort by embedding_distance needs an embedding filter")
-    if field == PaginationSortField.CREATED_AT:
-        return _inferences.c.created_at
-    shown = (
-        _elements.c.label
-        if field == PaginationGranularInferenceSortField.LABEL
-        else _elements.c.score
-    )
-    return (
-        select(shown)
-        .where(_elements.c.inference == _inferences.c.id)
-        .order_by(_elements.c.score.desc().nulls_last(), _elements.c.position)
-        .limit(1)
-        .scalar_subquery()
-    )
+    values.check_text("model_id", model_id)
+    common: list[_Condition] = [_VISIBLE]
+    parts = []
+    if filters.data_source_filter is not None:
+        source = values.check_text("data_source_filter", filters.data_source_filter)
+        start = func.substr(_inferences.c.data_source, _number(1), _number(values.START))
+        compared = _compared_text(start, _inferences.c.data_source, "=", source)
+        common += [stretch.condition for stretch in compared]
+    if filters.inference_action_filter is not None:
+        action = values.check_text("inference_action_filter", filters.inference_action_filter)
+        of_action = _inferences.c.inference_action == action
+        if filters.data_source_filter is None:
+            common.append(of_action)
+        else:
+            # One index can be gone through in the order of creation, not two.
+            listed = select(_inferences.c.id).where(
+                _inferences.c.model_id == model_id, _VISIBLE, of_action
+            )
+            check = unindexed(_inferences.c.inference_action) == action
+            parts.append(Part(check, [Way([listed])]))
+    if filters.time_window_filter is not None:
+        common.append(_in_window(filters.time_window_filter))
+    if filters.data_hash_filter is not None:
+        digest = values.check_text("data_hash_filter", filters.data_hash_filter)
+        by_hash = select(_inferences.c.id).where(_inferences.c.data_hash == digest)
+        # Other models have answered for the same input.
+        by_hash_way = Way([by_hash], is_exact=False)
+        parts.append(Part(unindexed(_inferences.c.data_hash) == digest, [by_hash_way]))
+    for each in filters.metadata_filter or ():
+        parts.append(_with_metadata(model_id, each))
+    if filters.location_filter is not None:
+        parts += _in_location(model_id, filters.location_filter)
+    if filters.deconstructed_inference_filter is not None:
+        parts.append(_with_element(model_id, filters.deconstructed_inference_filter))
+    return Search(model_id, common, parts)
 
 
 def _in_window(window: TimeWindowFilter) -> _Condition:
@@ -148,128 +211,173 @@ def _in_window(window: TimeWindowFilter) -> _Condition:
     return _inferences.c.created_at.between(start, end)
 
 
-def _with_metadata(asked: MetadataFilter) -> Select[tuple[int]]:
+def _with_metadata(model_id: str, asked: MetadataFilter) -> Part:
     kind = MetadataFilterType(asked.type).value
     symbol = MetadataFilterOperator(asked.operator).value
     scalar = kind.removeprefix("json.")
     # Read here so that a wrong value is refused with its name, and not met row by row.
     operand = values.read_operand(scalar, symbol, asked.value)
-    table = _metadata if scalar == kind else schema.metadata_leaves
-    name = _metadata.c.key if scalar == kind else schema.metadata_leaves.c.name
-    values.check_text("metadata filter key", asked.key, longest=values.LONGEST_NAME)
-    of_type = table.c.type == literal_column(f"'{scalar}'")
-    if kind == "json.float":
-        of_type = table.c.type.in_((literal_column("'float'"), literal_column("'int'")))
-    compared = _compared_text if scalar == "string" else _compared_number
-    condition = compared(table, symbol, operand)
-    return select(table.c.inference).where(name == asked.key, of_type, condition)
-
-
-def _compared_text(table: Table, symbol: str, operand: _Operand) -> _Condition:
-    """Compare a text, and its beginning besides, which alone is indexed."""
-    column = table.c.value
-    start = _beginning(column)
-    if isinstance(operand, frozenset):
-        texts = [values.check_text("metadata filter value", str(each)) for each in sorted(operand)]
-        return and_(start.in_([text[: schema.PREFIX] for text in texts]), column.in_(texts))
-    text = values.check_text("metadata filter value", str(operand))
-    condition: _Condition = values.COMPARISONS[symbol](column, text)
-    if symbol == "!=":
-        return condition
-    loosely = {">": ">=", "<": "<="}.get(symbol, symbol)
-    return and_(values.COMPARISONS[loosely](start, text[: schema.PREFIX]), condition)
-
-
-def _beginning(column: ColumnElement[Any]) -> ColumnElement[str]:
-    """Return what is indexed of a text column, in the index's own words."""
-    return func.substr(column, literal_column("1"), literal_column(str(schema.PREFIX)))
-
-
-def _compared_number(table: Table, symbol: str, operand: _Operand) -> _Condition:
-    """Compare a number, and where doubles cannot tell two ints apart their digits besides."""
-    number, digits = table.c.number, table.c.digits
-    known = number.is_not(None)
-    if isinstance(operand, frozenset):
-        asked = [values.comparable_number(each) for each in operand]
-        return and_(
-            known,
-            or_(
-                number.in_([each for each, shown in asked if shown is None]),
-                digits.in_([shown for _, shown in asked if shown is not None]),
-            ),
-        )
-    double, shown = values.comparable_number(operand)
-    condition: _Condition = values.COMPARISONS[symbol](number, double)
-    if shown is None:
-        return and_(known, condition)
-    exactly = values.COMPARISONS[symbol](digits, shown)
-    return and_(known, or_(and_(digits.is_(None), condition), exactly))
-
-
-def _with_element(asked: DeconstructedInferenceFilter) -> Select[tuple[int]]:
-    query = select(_elements.c.inference)
-    if asked.labels is not None:
-        query = query.where(_elements.c.label.in_(asked.labels))
-    for bound in (asked.minimum_score, asked.maximum_score):
-        if bound is not None and math.isnan(bound):
-            raise StoreError("a score filter's bound is no number")
-    if asked.minimum_score is not None:
-        query = query.where(_elements.c.score >= asked.minimum_score)
-    if asked.maximum_score is not None:
-        query = query.where(_elements.c.score <= asked.maximum_score)
-    return query
-
-
-def _in_location(asked: GeolocationFilter) -> _Condition:
-    conditions: list[_Condition] = [true()]
-    if asked.gps_coordinates_circle is not None:
-        conditions.append(_in_circle(asked.gps_coordinates_circle))
-    if asked.gps_coordinates_rectangle is not None:
-        conditions.append(_in_rectangle(asked.gps_coordinates_rectangle))
-    return and_(*conditions)
-
-
-def _in_circle(circle: GeoCircle) -> _Condition:
-    """Compare haversines and not distances: the half-angle's squared sine, which grows with it.
-
-    R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984).
-    """
-    check_point(circle.center)
-    latitude, longitude = _inferences.c.latitude, _inferences.c.longitude
-    located = and_(latitude.is_not(None), longitude.is_not(None))
-    if math.isnan(circle.radius):
-        raise StoreError("a circle's radius is no number of metres")
-    if circle.radius < 0:
-        return false()
-    half_angle = circle.radius / (2 * EARTH_RADIUS_M)
-    if half_angle >= math.pi / 2:
-        return located
-    radian = math.pi / 180
-    vertical = func.sin((latitude - circle.center.latitude) * (radian / 2), type_=Float)
-    horizontal = func.sin((longitude - circle.center.longitude) * (radian / 2), type_=Float)
-    narrowing = func.cos(latitude * radian, type_=Float) * math.cos(circle.center.latitude * radian)
-    haversine = vertical * vertical + narrowing * horizontal * horizontal
-    return and_(located, haversine <= math.sin(half_angle) ** 2)
-
-
-def _in_rectangle(rectangle: GeoRectangle) -> _Condition:
-    for corner in (rectangle.p1, rectangle.p2):
-        check_point(corner)
-    south, north = sorted((rectangle.p1.latitude, rectangle.p2.latitude))
-    west, east = sorted((rectangle.p1.longitude, rectangle.p2.longitude))
-    return and_(
-        _inferences.c.latitude.between(south, north), _inferences.c.longitude.between(west, east)
+    key = values.check_text("metadata filter key", asked.key)
+    table = schema.metadata if scalar == kind else schema.metadata_leaves
+    name = table.c.key if scalar == kind else table.c.name
+    # An int inside a json is a number like any other there.
+    types = ("float", "int") if kind == "json.float" else (scalar,)
+    stretches = _compared(table, scalar, symbol, operand)
+    check = _exists(
+        table,
+        name == key,
+        table.c.type.in_([literal_column(f"'{each}'") for each in types]),
+        or_(false(), *(stretch.condition for stretch in stretches)),
     )
+    listed = [
+        _listed(table, model_id, name == key, of_type(table, each), stretch.condition)
+        for each in types
+        for stretch in stretches
+    ]
+    # Two keys of an inference may lead to leaves of one name.
+    repeats = table is schema.metadata_leaves
+    is_by_id = all(stretch.is_point for stretch in stretches)
+    return Part(check, [Way(listed, repeats=repeats, is_by_id=is_by_id)])
 
 
-def check_point(point: GeoPoint) -> None:
-    """Refuse a point that is not on the globe.
+def of_type(table: Table, kind: str) -> _Condition:
+    """Return the condition for a table of metadata to hold a type's value that means something.
 
-    Raises:
-        StoreError: If its latitude is not in -90..90 or its longitude not in -180..180.
+    It is in the words of the partial indexes, which a bound value would not be.
     """
-    if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
-        raise StoreError(
-            f"latitude {point.latitude}, longitude {point.longitude} is no point on the globe: "
-            "they are in -90..90 and -180..180 degrees"
-        )
+    if kind == "string":
+        return table.c.start.is_not(None)
+    return and_(table.c.type == literal_column(f"'{kind}'"), table.c.number.is_not(None))
+
+
+class _Stretch(NamedTuple):
+    """A condition that a stretch of an index answers; a point is one value of its columns."""
+
+    condition: _Condition
+    is_point: bool = False
+
+
+def _compared(table: Table, kind: str, symbol: str, operand: _Operand) -> list[_Stretch]:
+    """Return stretches in one of which a value is where the comparison holds."""
+
+    def compare(symbol: str, operand: Any) -> list[_Stretch]:
+        if kind == "string":
+            return _compared_text(table.c.start, table.c.value, symbol, operand)
+        return _compared_number(table, symbol, operand)
+
+    if not isinstance(operand, frozenset):
+        return compare(symbol, operand)
+    found = [stretch for each in sorted(operand) for stretch in compare("=", each)]
+    if len(found) <= SEVERAL:
+        return found
+    return [_Stretch(or_(*(stretch.condition for stretch in found)))]
+
+
+def _compared_text(
+    start: ColumnElement[Any], column: ColumnElement[Any], symbol: str, operand: Any
+) -> list[_Stretch]:
+    """Compare a text by its start, which is indexed, and where that is the same by the whole.
+
+    Where the operand is shorter than a start, that says all.
+    """
+    text = values.check_text("metadata filter value", operand)
+    whole = (column, text) if len(text) >= values.START else None
+    return _stretches(start, symbol, text[: values.START], whole)
+
+
+def _compared_number(table: Table, symbol: str, operand: Any) -> list[_Stretch]:
+    """Compare a number, and where doubles cannot tell two ints apart their digits."""
+    number, digits = values.comparable_number(operand)
+    whole = None if digits is None else (table.c.digits, digits)
+    return _stretches(table.c.number, symbol, number, whole)
+
+
+def _stretches(
+    column: ColumnElement[Any],
+    symbol: str,
+    operand: Any,
+    whole: tuple[ColumnElement[Any], str] | None,
+) -> list[_Stretch]:
+    sides = {"!=": "<>", "=": ""}.get(symbol, symbol[0])
+    beyond = [_Stretch(values.COMPARISONS[side](column, operand)) for side in sides]
+    if whole is not None:
+        same = values.COMPARISONS[symbol](*whole)
+        return [*beyond, _Stretch(and_(column == operand, same))]
+    if symbol == "=":
+        return [_Stretch(column == operand, is_point=True)]
+    if symbol == "!=":
+        return beyond
+    return [_Stretch(values.COMPARISONS[symbol](column, operand))]
+
+
+def _with_element(model_id: str, asked: DeconstructedInferenceFilter) -> Part:
+    bounds = []
+    for bound, symbol in ((asked.minimum_score, ">="), (asked.maximum_score, "<=")):
+        if bound is not None:
+            if bound != bound:
+                raise StoreError("a score filter's bound is no number")
+            bounds.append((values.COMPARISONS[symbol], bound))
+    score, label = _elements.c.score, _elements.c.label
+    scored = [compare(score, bound) for compare, bound in bounds]
+    if asked.labels is None:
+        by_score = [_listed(_elements, model_id, *scored)] if scored else []
+        ways = [Way([each], repeats=True) for each in by_score]
+        return Part(_exists(_elements, *scored), ways)
+    labels = [values.check_text("label", each) for each in dict.fromkeys(asked.labels)]
+    labelled = label.in_(labels)
+    apart = [label == each for each in labels] if len(labels) <= SEVERAL else [labelled]
+    # Their index has the score too, but is not to be left for that of the scores.
+    noted = [compare(unindexed(score), bound) for compare, bound in bounds]
+    by_label = Way(
+        [_listed(_elements, model_id, each, *noted) for each in apart],
+        repeats=True,
+        is_by_id=not scored and len(labels) <= SEVERAL,
+        entries=[_listed(_elements, model_id, each) for each in apart] if scored else None,
+    )
+    ways = [by_label]
+    if scored:
+        ways.append(Way([_listed(_elements, model_id, *scored)], is_exact=False, repeats=True))
+    return Part(_exists(_elements, labelled, *scored), ways)
+
+
+def _in_location(model_id: str, asked: GeolocationFilter) -> list[Part]:
+    parts = []
+    column = unindexed(_inferences.c.latitude), unindexed(_inferences.c.longitude)
+    for check, boxes in places.areas(asked, *column):
+        bands = [
+            select(_inferences.c.id).where(
+                _inferences.c.model_id == model_id,
+                _VISIBLE,
+                _inferences.c.latitude.is_not(None),
+                _inferences.c.latitude.between(box.south, box.north),
+            )
+            for box in boxes
+        ]
+        located = [
+            band.where(_inferences.c.longitude.between(box.west, box.east))
+            for band, box in zip(bands, boxes, strict=True)
+        ]
+        # Two boxes may have an edge in common.
+        parts.append(Part(check, [Way(located, is_exact=False, repeats=True, entries=bands)]))
+    return parts
+
+
+def _number(number: int) -> ColumnElement[Any]:
+    return literal_column(str(number))
+
+
+def _listed(table: Table, model_id: str, *conditions: _Condition) -> Select[tuple[int]]:
+    """Return a query of the inferences in a stretch of one of a table's indexes."""
+    models = schema.models
+    model = select(models.c.id).where(models.c.model_id == model_id).scalar_subquery()
+    return select(table.c.inference).where(table.c.model == model, *conditions)
+
+
+def _exists(table: Table, *conditions: _Condition) -> _Condition:
+    """Return the condition that the table has such a row of the inference."""
+    row: Select[Any] = select(literal_column("1")).select_from(table)
+    return (
+        row.where(table.c.inference == _inferences.c.id, *conditions)
+        .correlate(_inferences)
+        .exists()
+    )

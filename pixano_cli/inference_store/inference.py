@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Connection, Row, select
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema, values
-from pixano_cli.inference_store.connection import reading, writing
-from pixano_cli.inference_store.filters import check_point, paged, refuse_unsupported, selected
-from pixano_cli.inference_store.metadata import check_metadata, metadata_of
+from pixano_cli.inference_store import blob_ledger, removal, schema, values
+from pixano_cli.inference_store.blobs import check_key, data_key
+from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
+from pixano_cli.inference_store.filters import selected
+from pixano_cli.inference_store.metadata import check_metadata, get_data_hash, metadata_of
 from pixano_cli.inference_store.models import (
+    BaseInferenceFilter,
     GeoPoint,
     Inference,
     InferenceAction,
@@ -27,13 +29,18 @@ from pixano_cli.inference_store.models import (
     NewStandardMetadataRequest,
     TaskType,
 )
+from pixano_cli.inference_store.pages import count, find_page
+from pixano_cli.inference_store.places import check_point
 from pixano_cli.inference_store.records import (
+    ROWS_A_STATEMENT,
     Record,
     embedding_text,
     insert_records,
     to_bytes,
 )
+from pixano_cli.inference_store.register import registered
 from pixano_cli.inference_store.times import from_microseconds
+from pixano_cli.inference_store.upload import put_with_record
 
 ACTIONS: Mapping[TaskType, tuple[InferenceAction, ...]] = {
     TaskType.IMAGE_CLASSIFICATION: (
@@ -73,33 +80,66 @@ def create_inference(model_id: str, request_body: NewInferenceStorageRequest) ->
 
     Raises:
         StoreError: If the model is not the request's or not registered, if the request
-            contradicts itself or the model, or if another inference has this id.
+            contradicts itself or the model, if its storage key could lead out of the storage,
+            or if another inference has this id.
     """
     if model_id != request_body.model_id:
         raise StoreError(f"model_id {model_id!r} is not that of the request, which must repeat it")
-    name = f"inference {request_body.inference_id!r} of model {model_id!r}"
     with writing() as connection:
-        models = schema.models
-        model = connection.execute(select(models).where(models.c.model_id == model_id)).first()
-        if model is None:
-            raise StoreError(
-                f"model {model_id!r} is not registered: "
-                "register it with register_model_for_inference_storage"
-            )
-        try:
-            record = _record(request_body, TaskType(model.task_type), model.embedding_size)
-        except StoreError as error:
-            raise StoreError(f"{name}: {error}") from error
-        ours = (_table.c.model_id == model_id, _table.c.inference_id == record.inference_id)
-        inserted = insert_records(connection, [record])
-        row = connection.execute(_all.where(*ours)).one()
-        metadata = metadata_of(connection, [row.id])[row.id]
-        if not inserted and not _says(row, metadata, record):
-            raise StoreError(
-                f"{name} is stored already with other content: "
-                "delete it first, or give this one another id"
-            )
-        return _inference(row, metadata)
+        return _create(connection, _checked(connection, request_body))
+
+
+def create_inference_storage_request(
+    model_id: str,
+    inference_id: str,
+    data: str | bytes | None,
+    metadata: NewInferenceAndMetadataCollection,
+    is_protected: bool = False,
+) -> Inference | None:
+    """Store an inference together with its input, which goes into blob storage.
+
+    The same input is kept once, however many inferences name it.
+
+    Args:
+        model_id: A registered model.
+        inference_id: Unique for the model.
+        data: The input; a text is kept in UTF-8. None stores the inference alone.
+        metadata: The answer and its metadata, whose data_hash and data_size are the input's.
+        is_protected: Whether retention leaves it out.
+
+    Returns:
+        The stored inference.
+
+    Raises:
+        StoreError: As `create_inference`, if the hash or the size is another input's, or if the
+            storage fails; then neither the inference nor its input is stored.
+    """
+    request = NewInferenceStorageRequest(
+        model_id=model_id, inference_id=inference_id, data=metadata, is_protected=is_protected
+    )
+    if data is None:
+        return create_inference(model_id, request)
+    try:
+        content = data.encode() if isinstance(data, str) else bytes(data)
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"{_name(request)}: its input is no valid text, give its bytes: {error}"
+        ) from error
+    digest = get_data_hash(content)
+    standard = metadata.metadata.standard_metadata
+    if (standard.data_hash, standard.data_size) != (digest, len(content)):
+        raise StoreError(
+            f"{_name(request)}: data_hash {standard.data_hash!r} and data_size "
+            f"{standard.data_size} are not those of its input, {digest!r} and {len(content)}"
+        )
+    key = data_key(digest)
+    named = request.model_copy(update={"data_storage_key": key})
+    with reading() as connection:
+        # Nothing is uploaded for what is refused.
+        _checked(connection, named)
+    return put_with_record(
+        key, model_id, content, lambda connection: _create(connection, _checked(connection, named))
+    )
 
 
 def get_inference(model_id: str, inference_id: str) -> Inference | None:
@@ -116,15 +156,26 @@ def filter_inferences(model_id: str, request_body: NewGetInferencesRequest) -> l
     """Return a page of the inferences that pass the filters.
 
     Raises:
-        StoreError: If a filter or the pagination is not valid, or asks for what this version
-            does not do: embedding filters and presigned URLs.
+        StoreError: If a filter or the pagination is not valid, if an embedding to search by is
+            not of the model's size, or if it asks for what this version does not do: presigned
+            URLs.
     """
     refuse_unsupported(request_body)
-    query = _all.where(selected(model_id, request_body.filters))
-    with reading() as connection:
-        rows = connection.execute(paged(query, request_body.pagination)).all()
-        metadata = metadata_of(connection, [row.id for row in rows])
-    return [_inference(row, metadata[row.id]) for row in rows]
+    filters, pagination = request_body.filters, request_body.pagination
+    store = current_store()
+    with reading(store) as connection:
+        if request_body.embedding_filters is None:
+            return inferences_of(connection, find_page(connection, model_id, filters, pagination))
+        # Imported where it is needed, as numpy takes longer than all else here.
+        from pixano_cli.inference_store.similarity import find_by_embedding
+
+        distances = find_by_embedding(
+            connection, store.folder, model_id, filters, request_body.embedding_filters, pagination
+        )
+        found = inferences_of(connection, list(distances))
+    for inference, distance in zip(found, distances.values(), strict=True):
+        inference.embedding_distance = distance
+    return found
 
 
 def count_inferences(model_id: str, request_body: NewGetInferencesRequest) -> int:
@@ -134,26 +185,104 @@ def count_inferences(model_id: str, request_body: NewGetInferencesRequest) -> in
         StoreError: As `filter_inferences`.
     """
     refuse_unsupported(request_body)
-    query = select(func.count()).select_from(_table)
+    filters = request_body.filters
     with reading() as connection:
-        return connection.execute(
-            query.where(selected(model_id, request_body.filters))
-        ).scalar_one()
+        if request_body.embedding_filters is None:
+            return count(connection, model_id, filters)
+        from pixano_cli.inference_store.similarity import count_by_embedding
+
+        return count_by_embedding(connection, model_id, filters, request_body.embedding_filters)
+
+
+def inferences_of(connection: Connection, rows: Sequence[int]) -> list[Inference]:
+    """Return the inferences of rows that are there, in the order of the rows."""
+    found = {}
+    for start in range(0, len(rows), ROWS_A_STATEMENT):
+        some = rows[start : start + ROWS_A_STATEMENT]
+        metadata = metadata_of(connection, some)
+        for row in connection.execute(_all.where(_table.c.id.in_(some))):
+            found[row.id] = _inference(row, metadata[row.id])
+    return [found[row] for row in rows]
+
+
+def refuse_unsupported(request: NewGetInferencesRequest) -> None:
+    """Refuse what this version does not do, rather than leave it out of an answer.
+
+    Raises:
+        StoreError: If the request wants presigned URLs.
+    """
+    if request.presign:
+        raise StoreError("presign: the store of this version keeps no inputs to give URLs to")
 
 
 def delete_inference(model_id: str, inference_id: str) -> str | None:
-    """Delete an inference for good, with its elements and metadata.
+    """Delete an inference for good, with its elements and metadata, and its input.
+
+    The input stays as long as another inference names it. One that retention has hidden is
+    removed too, and counts as none.
 
     Returns:
         The deleted inference's id; None if there was none.
+
+    Raises:
+        StoreError: If the database or the storage of inputs fails.
     """
-    statement = (
-        delete(_table)
-        .where(_table.c.model_id == model_id, _table.c.inference_id == inference_id, _visible)
-        .returning(_table.c.inference_id)
-    )
-    with writing() as connection:
-        return connection.execute(statement).scalar_one_or_none()
+    store = current_store()
+    with writing(store) as connection:
+        removed = removal.remove_one(connection, model_id, inference_id)
+    blob_ledger.discard(store, blobs_of(store), removed.doomed)
+    return inference_id if removed.ids else None
+
+
+def bulk_delete_inferences(model_id: str, filter_: BaseInferenceFilter) -> list[str | None]:
+    """Delete the inferences that pass the filters now for good, protected ones among them.
+
+    Protection is from retention alone. No filter at all deletes all of the model's. It is done in
+    batches: where it fails half-way, what was deleted is gone, and to ask again deletes the rest.
+
+    Returns:
+        Ids of the deleted inferences, sorted by created_at, ties by id.
+
+    Raises:
+        StoreError: If a filter's value is not what its kind takes, or the database or the storage
+            of inputs fails.
+    """
+    condition = selected(model_id, filter_)
+    store = current_store()
+    with reading(store) as connection:
+        chosen = removal.choose(connection, condition)
+    return [*removal.remove_chosen(store, blobs_of(store), chosen)]
+
+
+def _name(request: NewInferenceStorageRequest) -> str:
+    return f"inference {request.inference_id!r} of model {request.model_id!r}"
+
+
+def _checked(connection: Connection, request: NewInferenceStorageRequest) -> Record:
+    """Return the request as a record of its model, which it does not contradict."""
+    model = registered(connection, request.model_id)
+    try:
+        return _record(request, TaskType(model.task_type), model.embedding_size)
+    except StoreError as error:
+        raise StoreError(f"{_name(request)}: {error}") from error
+
+
+def _create(connection: Connection, record: Record) -> Inference:
+    inserted = insert_records(connection, [record])
+    row = connection.execute(
+        _all.where(
+            _table.c.model_id == record.model_id, _table.c.inference_id == record.inference_id
+        )
+    ).one()
+    metadata = metadata_of(connection, [row.id])[row.id]
+    if not inserted and not _says(row, metadata, record):
+        raise StoreError(
+            f"inference {record.inference_id!r} of model {record.model_id!r} is stored already "
+            "with other content: delete it first, or give this one another id"
+        )
+    if record.data_storage_key is not None:
+        blob_ledger.settle(connection, [record.data_storage_key])
+    return _inference(row, metadata)
 
 
 def _record(request: NewInferenceStorageRequest, task: TaskType, embedding_size: int) -> Record:
@@ -163,6 +292,8 @@ def _record(request: NewInferenceStorageRequest, task: TaskType, embedding_size:
     values.check_text("inference_id", request.inference_id, longest=values.LONGEST_NAME)
     values.check_text("data_hash", standard.data_hash, longest=values.LONGEST_NAME)
     values.check_text("data_source", standard.data_source or "")
+    if request.data_storage_key is not None:
+        check_key(request.data_storage_key)
     for each in request.data.metadata.extended_metadata:
         check_metadata(each.key, each.value)
     return Record(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.database import STREAMED, Store
 from pixano_cli.inference_store.records import Record, conflict_insert, insert_records
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Status = Literal["pending", "processed", "cached", "failed"]
 PAGE = 500
@@ -29,6 +33,24 @@ _ANSWERS = (
         schema.inferences.c.deleted_at.is_(None),
     )
     .order_by(schema.inferences.c.data_hash, schema.inferences.c.id)
+)
+_VECTORS = (
+    select(schema.inferences.c.data_hash, schema.embeddings.c.vector)
+    .join(schema.embeddings, schema.embeddings.c.inference == schema.inferences.c.id)
+    .where(
+        schema.inferences.c.request_key == bindparam("request_key"),
+        schema.inferences.c.data_hash.in_(bindparam("digests", expanding=True)),
+        schema.inferences.c.deleted_at.is_(None),
+    )
+)
+_ANSWERED = (
+    select(schema.inferences.c.data_hash)
+    .join(schema.images, schema.images.c.sha256 == schema.inferences.c.data_hash)
+    .where(
+        schema.inferences.c.request_key == bindparam("request_key"),
+        schema.inferences.c.data_hash.in_(bindparam("digests", expanding=True)),
+        schema.inferences.c.deleted_at.is_(None),
+    )
 )
 _END_ITEM = update(schema.items).where(
     schema.items.c.run_id == bindparam("ended_run"),
@@ -182,7 +204,8 @@ def failures(store: Store, run_id: str) -> Iterator[tuple[str, Failure]]:
         .order_by(items.c.file_name)
     )
     with store.read() as connection:
-        for name, stage, error_class, message in connection.execute(query):
+        found = connection.execute(query, execution_options=STREAMED)
+        for name, stage, error_class, message in found:
             yield name, Failure(stage, error_class, message)
 
 
@@ -202,17 +225,23 @@ def answers(
     return found
 
 
+def vectors(
+    store: Store, request_key: str, digests: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the vector answered to the request for each image that has one."""
+    import numpy as np
+
+    asked = {"request_key": request_key, "digests": digests}
+    with store.read() as connection:
+        found = connection.execute(_VECTORS, asked)
+        return {digest: np.frombuffer(vector, "<f8") for digest, vector in found}
+
+
 def answered_digests(store: Store, request_key: str, digests: Sequence[str]) -> set[str]:
     """Return which images, of known size, have an answer to the request, without reading it."""
-    table, images = schema.inferences, schema.images
-    query = (
-        select(table.c.data_hash)
-        .join(images, images.c.sha256 == table.c.data_hash)
-        .where(table.c.request_key == request_key, table.c.deleted_at.is_(None))
-        .where(table.c.data_hash.in_(digests))
-    )
+    asked = {"request_key": request_key, "digests": digests}
     with store.read() as connection:
-        return set(connection.execute(query).scalars())
+        return set(connection.execute(_ANSWERED, asked).scalars())
 
 
 def pictures(store: Store, digests: Sequence[str]) -> dict[str, Picture]:
@@ -279,7 +308,10 @@ def record_outcomes(
 
 
 def _remove_superseded(connection: Connection, record: Record) -> None:
-    """Remove what a record answers again; answers to other prompts may be in use elsewhere."""
+    """Remove what a record answers again; answers to other prompts may be in use elsewhere.
+
+    A vector answers no prompts, so it takes the place of whatever was there.
+    """
     table = schema.inferences
     earlier = connection.execute(
         select(table.c.id, table.c.data).where(
@@ -287,7 +319,7 @@ def _remove_superseded(connection: Connection, record: Record) -> None:
         )
     ).all()
     prompts = _prompts(record.elements or ())
-    superseded = [row.id for row in earlier if _prompts(orjson.loads(row.data)) <= prompts]
+    superseded = [row.id for row in earlier if _prompts(orjson.loads(row.data or "[]")) <= prompts]
     connection.execute(delete(table).where(table.c.id.in_(superseded)))
 
 
@@ -305,17 +337,18 @@ def _remember_files(connection: Connection, items: Sequence[Item]) -> None:
         return
     statement = conflict_insert(connection, schema.files)
     changed = {name: statement.excluded[name] for name in ("size", "mtime_ns", "sha256")}
+    # PostgreSQL does not change a row twice in one statement.
+    rows = {
+        item.url: {
+            "url": item.url,
+            "size": item.size,
+            "mtime_ns": item.mtime_ns,
+            "sha256": item.sha256,
+        }
+        for item in items
+    }
     connection.execute(
-        statement.on_conflict_do_update(index_elements=["url"], set_=changed),
-        [
-            {
-                "url": item.url,
-                "size": item.size,
-                "mtime_ns": item.mtime_ns,
-                "sha256": item.sha256,
-            }
-            for item in items
-        ],
+        statement.on_conflict_do_update(index_elements=["url"], set_=changed), list(rows.values())
     )
 
 

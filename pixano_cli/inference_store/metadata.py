@@ -14,8 +14,16 @@ from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
-from pixano_cli.inference_store.models import Metadata, MetadataType, NewExtendedMetadataRequest
+from pixano_cli.inference_store.models import (
+    Metadata,
+    MetadataKeyTypeCounts,
+    MetadataStatistics,
+    MetadataType,
+    NewExtendedMetadataRequest,
+    NewGetMetadataStatisticsRequest,
+)
 from pixano_cli.inference_store.records import insert_metadata
+from pixano_cli.inference_store.statistics import key_type_counts, measure
 
 TOP_LEVEL = ("data_source", "latitude", "longitude")
 """Keys that an inference has a place of its own for."""
@@ -71,6 +79,32 @@ def delete_metadata(model_id: str, inference_id: str, key: str) -> str | None:
         if deleted is not None:
             _touch(connection, row)
         return deleted
+
+
+def get_metadata_key_type_counts(model_id: str) -> MetadataKeyTypeCounts | None:
+    """Return how many inferences have each key, by its types; None if there is no such model."""
+    with reading() as connection:
+        return key_type_counts(connection, model_id)
+
+
+def get_metadata_statistics(
+    model_id: str, request_body: NewGetMetadataStatisticsRequest
+) -> MetadataStatistics | None:
+    """Return how the values of a key are distributed over the inferences that pass the filters.
+
+    Numbers are counted in bins from the minimum to the maximum, which are the least and the
+    greatest one observed if not given; observations beyond them are in no bin, but in the count,
+    min and max. Bins of a width that does not divide this range leave a narrower last one, and
+    of a single number there is one bin. Strings are counted each, the most frequent first.
+
+    Returns:
+        The statistics; None if there is no such model.
+
+    Raises:
+        StoreError: If the request contradicts itself, asks for too much, or a filter is not valid.
+    """
+    with reading() as connection:
+        return measure(connection, model_id, request_body)
 
 
 def get_data_hash(data: bytes) -> str:

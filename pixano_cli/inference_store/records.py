@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, Dialect, Table, bindparam, delete, insert
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from pixano_cli.inference_store import schema, values
@@ -21,10 +21,27 @@ if TYPE_CHECKING:
 # SQLite takes 32,766 bound values in a statement; an inference has 17.
 ROWS_A_STATEMENT = 500
 
-_REMOVE_HIDDEN = delete(schema.inferences).where(
-    schema.inferences.c.model_id == bindparam("model"),
-    schema.inferences.c.inference_id.in_(bindparam("ids", expanding=True)),
-    schema.inferences.c.deleted_at.is_not(None),
+_inferences, _models = schema.inferences, schema.models
+
+# Made once, for they take longer to make than to execute on a few rows.
+_REMOVE_HIDDEN = delete(_inferences).where(
+    _inferences.c.model_id == bindparam("model"),
+    _inferences.c.inference_id.in_(bindparam("ids", expanding=True)),
+    _inferences.c.deleted_at.is_not(None),
+)
+_MODELS = select(
+    _models.c.id,
+    _models.c.model_id,
+    _models.c.disorder,
+    select(func.max(_inferences.c.created_at))
+    .where(_inferences.c.model_id == _models.c.model_id, _inferences.c.deleted_at.is_(None))
+    .scalar_subquery()
+    .label("latest"),
+).where(_models.c.model_id.in_(bindparam("models", expanding=True)))
+_MODELS_OF_ROWS = (
+    select(_inferences.c.id, _models.c.id.label("model"))
+    .join(_models, _models.c.model_id == _inferences.c.model_id)
+    .where(_inferences.c.id.in_(bindparam("rows", expanding=True)))
 )
 
 
@@ -86,23 +103,28 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
     """
     unique = {(record.model_id, record.inference_id): record for record in reversed(records)}
     new = list(reversed(unique.values()))
+    created_at = now()
+    models = _date_in_models(connection, {record.model_id for record in new}, created_at)
     inserted: dict[tuple[str, str], int] = {}
     for start in range(0, len(new), ROWS_A_STATEMENT):
-        inserted |= _insert_inferences(connection, new[start : start + ROWS_A_STATEMENT])
+        some = new[start : start + ROWS_A_STATEMENT]
+        inserted |= _insert_inferences(connection, some, created_at)
     elements = []
     metadata = []
     embeddings = []
+    model_of_row = {}
     for key, row in inserted.items():
         record = unique[key]
+        model = model_of_row[row] = models[record.model_id]
         elements += [
-            (row, position, element["label"], element.get("score"))
+            (row, position, model, element["label"], element.get("score"))
             for position, element in enumerate(record.elements or ())
         ]
         metadata += [(row, name, *typed) for name, typed in record.metadata.items()]
         if record.embedding is not None:
             embeddings.append({"inference": row, "vector": to_bytes(record.embedding)})
     insert_rows(connection, schema.elements, elements)
-    insert_metadata(connection, metadata)
+    _insert_metadata(connection, metadata, model_of_row)
     if embeddings:
         connection.execute(insert(schema.embeddings), embeddings)
     return set(inserted)
@@ -110,24 +132,54 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
 
 def insert_metadata(connection: Connection, rows: Sequence[tuple[int, str, str, str]]) -> None:
     """Insert metadata, given as row of the inference, key, type and value, none of them there."""
+    inferences = list({row for row, *_ in rows})
+    models: dict[int, int] = {}
+    for start in range(0, len(inferences), ROWS_A_STATEMENT):
+        some = inferences[start : start + ROWS_A_STATEMENT]
+        found = connection.execute(_MODELS_OF_ROWS, {"rows": some})
+        models |= {each.id: each.model for each in found}
+    _insert_metadata(connection, rows, models)
+
+
+def _insert_metadata(
+    connection: Connection, rows: Sequence[tuple[int, str, str, str]], models: Mapping[int, int]
+) -> None:
     insert_rows(
         connection,
         schema.metadata,
         [
-            (row, key, kind, value, *values.comparable(kind, value))
+            (row, key, models[row], kind, value, *values.comparable(kind, value))
             for row, key, kind, value in rows
         ],
     )
+    leaves = [
+        (row, key, leaf)
+        for row, key, kind, value in rows
+        if kind == "json"
+        for leaf in values.leaves(key, value)
+    ]
     insert_rows(
         connection,
         schema.metadata_leaves,
         [
-            (row, key, leaf.name, leaf.type, leaf.value, *values.comparable(leaf.type, leaf.value))
-            for row, key, kind, value in rows
-            if kind == "json"
-            for leaf in values.leaves(key, value)
+            (row, key, name, models[row], kind, value, *values.comparable(kind, value))
+            for row, key, (name, kind, value) in leaves
         ],
     )
+
+
+def _date_in_models(
+    connection: Connection, model_ids: Collection[str], created_at: int
+) -> dict[str, int]:
+    """Return the ids that models have in the tables; keep by how much this time goes back."""
+    found = connection.execute(_MODELS, {"models": list(model_ids)}).all()
+    for model in found:
+        back = 0 if model.latest is None else model.latest - created_at
+        if back > model.disorder:
+            connection.execute(
+                update(_models).where(_models.c.id == model.id).values(disorder=back)
+            )
+    return {model.model_id: model.id for model in found}
 
 
 def to_bytes(embedding: Sequence[float]) -> bytes:
@@ -164,10 +216,9 @@ def _insert_sql(table: Table, dialect: Dialect) -> str:
 
 
 def _insert_inferences(
-    connection: Connection, records: Sequence[Record]
+    connection: Connection, records: Sequence[Record], created_at: int
 ) -> dict[tuple[str, str], int]:
-    created_at = now()
-    table = schema.inferences
+    table = _inferences
     rows = [
         {
             "model_id": record.model_id,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
@@ -40,6 +42,29 @@ def get_registered_model(model_id: str) -> Model | None:
         updated_at=from_microseconds(row.updated_at),
         embedding_size=row.embedding_size,
     )
+
+
+def registered(connection: Connection, model_id: str) -> Row[Any]:
+    """Return the row of a model.
+
+    Raises:
+        StoreError: If it is not registered.
+    """
+    models = schema.models
+    model = connection.execute(select(models).where(models.c.model_id == model_id)).first()
+    if model is None:
+        raise StoreError(
+            f"model {model_id!r} is not registered: "
+            "register it with register_model_for_inference_storage"
+        )
+    return model
+
+
+def registered_size(connection: Connection, model_id: str) -> int | None:
+    """Return the embedding size that a model is registered with; None if it is not registered."""
+    models = schema.models
+    query = select(models.c.embedding_size).where(models.c.model_id == model_id)
+    return connection.execute(query).scalar()
 
 
 def put_model(connection: Connection, request: NewRegisterModelRequest) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, delete, insert, select, update
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.database import Store, now
+from pixano_cli.inference_store.database import STREAMED, Store, now
 from pixano_cli.inference_store.ledger import insert_new
+from pixano_cli.inference_store.process import host, is_alive
 
 # A run that left no word for this long is dead, wherever it was started.
 ABANDONED_AFTER_US = 7 * 24 * 3600 * 1_000_000
@@ -31,14 +30,14 @@ class Run:
 def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[str, Any]) -> None:
     """Record the start of a run, and forget the items of the same job's earlier, ended runs."""
     runs = schema.runs
-    host = _host()
+    this_host = host()
     earlier = connection.execute(select(runs).where(runs.c.job_key == job_key)).all()
     ended = [
         run.run_id
         for run in earlier
         if run.finished_at is not None
         or run.started_at < now() - ABANDONED_AFTER_US
-        or (run.host == host and not _is_alive(run.pid))
+        or (run.host == this_host and not is_alive(run.pid))
     ]
     connection.execute(delete(schema.items).where(schema.items.c.run_id.in_(ended)))
     connection.execute(
@@ -48,7 +47,7 @@ def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[st
             "job_key": job_key,
             "job": orjson.dumps(job).decode(),
             "started_at": now(),
-            "host": host,
+            "host": this_host,
             "pid": os.getpid(),
         },
     )
@@ -71,7 +70,7 @@ def find_run(store: Store, run_id: str | None = None, task: str | None = None) -
     if run_id is not None:
         query = query.where(runs.c.run_id == run_id)
     with store.read() as connection:
-        for found in connection.execute(query):
+        for found in connection.execute(query, execution_options=STREAMED):
             job = orjson.loads(found.job)
             if task is None or job["task"] == task:
                 return Run(found.run_id, job)
@@ -86,22 +85,3 @@ def keep_request(connection: Connection, request_key: str, request: Mapping[str,
         [{"request_key": request_key, "request": orjson.dumps(request).decode()}],
         ["request_key"],
     )
-
-
-def _host() -> str:
-    """Name what process ids mean something in: the machine, and in it the container."""
-    try:
-        namespace = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return socket.gethostname()
-    return f"{socket.gethostname()} {namespace}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -8,9 +8,11 @@ them is kept, and none is in a message.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -49,13 +51,27 @@ class S3Blobs:
             raise StoreError(
                 f"blobs in {self.name} need the package boto3: pip install 'pixano-annotate[s3]'"
             )
-        self._made: Any = None
+        # By the process it was made in: a forked one must not go on with its connections.
+        self._made: dict[int, Any] = {}
         self._making = Lock()
 
     def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`."""
         with self._told(f"blob {key!r} cannot be put in {self.name}"):
             self._client.put_object(**self._object(key), Body=data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Keep a file's content under `key`, in parts where it is large: all of it, or nothing."""
+        from boto3.exceptions import S3UploadFailedError
+
+        failed = f"{path} cannot be put in {self.name} as {key!r}"
+        with self._told(failed):
+            try:
+                place = self._object(key)
+                self._client.upload_file(os.fspath(path), place["Bucket"], place["Key"])
+            except S3UploadFailedError as error:
+                # It names the cause, which it does not keep.
+                raise StoreError(f"{failed}: {_without_credentials(str(error))}") from error
 
     def get(self, key: str) -> bytes:
         """Return what is under `key`."""
@@ -130,10 +146,11 @@ class S3Blobs:
 
     @property
     def _client(self) -> Any:
+        process = os.getpid()
         with self._making:
-            if self._made is None:
-                self._made = _new_client()
-            return self._made
+            if process not in self._made:
+                self._made[process] = _new_client()
+            return self._made[process]
 
     @contextmanager
     def _told(self, failed: str) -> Iterator[None]:

@@ -24,36 +24,44 @@ from sqlalchemy import (
     text,
 )
 
+from pixano_cli.inference_store.values import START
+
 # Text that must sort by code point everywhere: output order must not depend on a locale.
 CodePointText = Text().with_variant(Text(collation="C"), "postgresql")
 # SQLite numbers rows by itself only in a column typed INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
-# An index entry of PostgreSQL has to be short, so long texts are indexed by their beginning.
-PREFIX = 200
+VISIBLE = "deleted_at IS NULL"
 
 tables = MetaData()
 
 
-def _beginning(column: str) -> TextClause:
-    return text(f"substr({column}, 1, {PREFIX})")
+def _start(column: str) -> TextClause:
+    return text(f"substr({column}, 1, {START})")
 
 
 def _partial(name: str, *columns: str | TextClause, where: str) -> Index:
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
+# Elements and metadata repeat the model of their inference, by the short id that it has for
+# this: so an index of theirs lists what one model has, and no other's records stand between.
 models = Table(
     "models",
     tables,
-    Column("model_id", Text, primary_key=True),
+    Column("id", RowId, primary_key=True),
+    Column("model_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("task_type", Text, nullable=False),
     Column("embedding_size", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # By how much a record was ever dated earlier than one before it, where a clock went back.
+    Column("disorder", BigInteger, nullable=False, default=0),
+    UniqueConstraint("model_id", name="uq_models_model"),
 )
 
+# Rows are numbered in the order in which they are made.
 inferences = Table(
     "inferences",
     tables,
@@ -65,8 +73,6 @@ inferences = Table(
     Column("task_type", Text, nullable=False),
     Column("inference_action", Text, nullable=False),
     Column("version", Text, nullable=False),
-    # The answer as JSON text; null where it is an embedding, which is in a table of its own.
-    Column("data", Text),
     Column("data_hash", Text, nullable=False),
     Column("data_size", BigInteger, nullable=False),
     Column("data_source", Text),
@@ -77,14 +83,39 @@ inferences = Table(
     Column("deleted_at", BigInteger),
     # What was asked, apart from the input and its prompts; null for records made by hand.
     Column("request_key", Text),
+    # The answer as JSON text; null where it is an embedding, which is in a table of its own.
+    # The last column: SQLite reads a row up to what is asked of it.
+    Column("data", Text),
     UniqueConstraint("model_id", "inference_id", name="uq_inferences_model_inference"),
     Index("ix_inferences_answer", "data_hash", "request_key"),
-    Index("ix_inferences_created", "model_id", "created_at", "inference_id"),
-    Index("ix_inferences_source", "model_id", _beginning("data_source"), "created_at"),
-    Index("ix_inferences_action", "model_id", "inference_action", "created_at"),
-    _partial("ix_inferences_place", "latitude", "longitude", where="latitude IS NOT NULL"),
+    # They end with what inferences are sorted by, or SQLite takes the first for all three.
+    _partial("ix_inferences_created", "model_id", "created_at", "inference_id", where=VISIBLE),
+    _partial(
+        "ix_inferences_source",
+        *("model_id", _start("data_source"), "created_at", "inference_id"),
+        where=VISIBLE,
+    ),
+    _partial(
+        "ix_inferences_action",
+        *("model_id", "inference_action", "created_at", "inference_id"),
+        where=VISIBLE,
+    ),
+    _partial(
+        "ix_inferences_place",
+        "model_id",
+        "latitude",
+        "longitude",
+        where=f"latitude IS NOT NULL AND {VISIBLE}",
+    ),
     _partial("ix_inferences_blob", "data_storage_key", where="data_storage_key IS NOT NULL"),
-    _partial("ix_inferences_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
+    _partial("ix_inferences_deleted", "model_id", "created_at", where="deleted_at IS NOT NULL"),
+    # As SQLAlchemy writes it for each of them.
+    Index(
+        "ix_inferences_protected",
+        "model_id",
+        sqlite_where=text("is_protected = 1"),
+        postgresql_where=text("is_protected"),
+    ),
 )
 
 elements = Table(
@@ -92,9 +123,11 @@ elements = Table(
     tables,
     Column("inference", RowId, ForeignKey("inferences.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
+    Column("model", Integer, nullable=False),
     Column("label", CodePointText, nullable=False),
     Column("score", Float),
-    Index("ix_elements_label", "label", "score"),
+    Index("ix_elements_label", "model", "label", "inference", "score"),
+    _partial("ix_elements_score", "model", "score", where="score IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 
@@ -110,19 +143,21 @@ embeddings = Table(
     sqlite_autoincrement=True,
 )
 
-# `number` is what an int or a float means as a double, `digits` what an int means that a double
-# does not hold exactly: see values.comparable.
+# `start`, `number` and `digits` are what is compared of the value: see values.comparable. A start
+# is a column of its own, for SQLite cannot answer a query from an index on an expression alone.
 metadata = Table(
     "metadata",
     tables,
     Column("inference", RowId, ForeignKey("inferences.id", ondelete="CASCADE"), primary_key=True),
     Column("key", CodePointText, primary_key=True),
+    Column("model", Integer, nullable=False),
     Column("type", Text, nullable=False),
     Column("value", CodePointText, nullable=False),
+    Column("start", CodePointText),
     Column("number", Float),
     Column("digits", CodePointText),
-    _partial("ix_metadata_text", "key", _beginning("value"), where="type = 'string'"),
-    _partial("ix_metadata_number", "key", "type", "number", where="number IS NOT NULL"),
+    _partial("ix_metadata_text", "model", "key", "start", where="start IS NOT NULL"),
+    _partial("ix_metadata_number", "model", "key", "type", "number", where="number IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 
@@ -133,15 +168,17 @@ metadata_leaves = Table(
     Column("inference", RowId, primary_key=True),
     Column("key", CodePointText, primary_key=True),
     Column("name", CodePointText, primary_key=True),
+    Column("model", Integer, nullable=False),
     Column("type", Text, nullable=False),
     Column("value", CodePointText, nullable=False),
+    Column("start", CodePointText),
     Column("number", Float),
     Column("digits", CodePointText),
     ForeignKeyConstraint(
         ["inference", "key"], ["metadata.inference", "metadata.key"], ondelete="CASCADE"
     ),
-    _partial("ix_leaves_text", "name", _beginning("value"), where="type = 'string'"),
-    _partial("ix_leaves_number", "name", "type", "number", where="number IS NOT NULL"),
+    _partial("ix_leaves_text", "model", "name", "start", where="start IS NOT NULL"),
+    _partial("ix_leaves_number", "model", "name", "type", "number", where="number IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 

@@ -5,8 +5,9 @@ without an exponent, compared as a double; one too large for a double means noth
 walked by a dot path through its objects. A text that is not of its type's form means nothing
 and matches nothing.
 
-Databases compare two columns that are made here: a number, and for an int that a double does
-not hold exactly its digits, written so that texts sort as the numbers do.
+Databases compare columns that are made here, and index them: of a string its start, of an int
+or a float a number, and of an int that a double does not hold exactly its digits, written so
+that texts sort as the numbers do.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import operator
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pixano_cli.errors import StoreError
 
@@ -26,6 +26,9 @@ Comparable = str | int | float
 
 LONGEST_NAME = 500
 """Most characters of a text that databases index whole: ids, keys, labels."""
+
+START = 200
+"""Characters of a text's start, which is indexed: entries of PostgreSQL's indexes are short."""
 
 EXACT = 2**53
 """From here on up a double does not hold every int."""
@@ -89,8 +92,7 @@ def write_operands(kind: str, values: list[str] | list[int] | list[float]) -> st
     return f"[{', '.join(texts)}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A scalar inside a json: its name for filters, its type, and its value as text."""
 
     name: str
@@ -98,13 +100,15 @@ class Leaf:
     value: str
 
 
-def comparable(kind: str, text: str) -> tuple[float | None, str | None]:
-    """Return what databases compare of an int or a float: the number, and its digits if needed.
+def comparable(kind: str, text: str) -> tuple[str | None, float | None, str | None]:
+    """Return what databases compare of a value: its start, its number, its digits.
 
-    Both are None for another type, and for a text that is not of its type's form.
+    What its type has none of is None, and so is all of a text that is not of its type's form.
     """
+    if kind == "string":
+        return text[:START], None, None
     meaning = read(kind, text) if kind in ("int", "float") else None
-    return (None, None) if meaning is None else comparable_number(meaning)
+    return None, *((None, None) if meaning is None else comparable_number(meaning))
 
 
 def comparable_number(number: Comparable) -> tuple[float, str | None]:
@@ -158,6 +162,17 @@ def _scalar(value: object) -> tuple[str, str] | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return "int", str(value)
     return None
+
+
+def is_of(kind: str, text: str) -> bool:
+    """Return whether a text is of the form of a type: string, int, float or json."""
+    if kind != "json":
+        return read(kind, text) is not None
+    try:
+        _JSON.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def check_text(what: str, value: str, *, longest: int | None = None) -> str:

@@ -138,6 +138,8 @@ class ModelCard:
         weights: The files of weights.
         categories: The classes of a model with a class set of its own; None for a model that
             detects whatever classes are named, or that knows no classes.
+        embedding_size: Numbers in a vector of a model that embeds; None for any other model, or if
+            that is not known before it is loaded.
     """
 
     description: str
@@ -145,6 +147,7 @@ class ModelCard:
     origin: str
     weights: tuple[WeightFile, ...] = ()
     categories: tuple[Category, ...] | None = None
+    embedding_size: int | None = None
 
 
 class InferenceModel(ABC, Generic[InputT, OutputT]):

@@ -50,6 +50,12 @@ class EmbeddingOutput(BaseModel):
 
 
 class EmbeddingModel(InferenceModel[EmbeddingInput, EmbeddingOutput]):
-    """Base class for embedding models."""
+    """Base class for embedding models.
+
+    `input_size` is a (width, height) in pixels below which the model would miss something. A large
+    JPEG may then be decoded at a reduced scale that is no smaller in either direction, which is
+    much faster; None asks for every pixel.
+    """
 
     capability_name: ClassVar[str | None] = "embedding"
+    input_size: ClassVar[tuple[int, int] | None] = None

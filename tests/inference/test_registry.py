@@ -16,6 +16,8 @@ from pixano_cli.inference.registry import (
     register_provider,
 )
 
+BUILT_IN = ["local", "openai", "pixano-inference"]
+
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,32 +39,37 @@ def test_registered_provider_is_made_with_the_arguments_given() -> None:
     made = cast(Remembering, get_provider("remote", url="http://localhost:7463", retries=2))
     assert made.kwargs == {"url": "http://localhost:7463", "retries": 2}
     assert is_provider_registered("remote")
-    assert list_providers() == ["local", "remote"]
+    assert list_providers() == [*BUILT_IN, "remote"]
 
 
-def test_local_is_there_without_being_imported() -> None:
+def test_those_that_come_with_the_tool_are_there_without_being_imported() -> None:
     code = (
         "import sys; from pixano_cli.inference import list_providers, is_provider_registered; "
-        "print(list_providers(), is_provider_registered('local'), "
-        "'pixano_cli.inference.providers.local' in sys.modules)"
+        "print(list_providers(), all(map(is_provider_registered, list_providers())), "
+        "[name for name in sys.modules if 'providers.' in name or name == 'httpx'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['local'] True False"
+    assert done.stdout.strip() == f"{BUILT_IN} True []"
 
 
-def test_local_is_imported_when_got() -> None:
-    provider = get_provider("local")
-    assert provider.name == "local"
-    assert type(provider).__module__ == "pixano_cli.inference.providers.local"
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_provider_is_imported_when_got(name: str) -> None:
+    provider = get_provider(name)
+    assert provider.name == name
+    module = f"pixano_cli.inference.providers.{name.replace('-', '_')}"
+    assert type(provider).__module__ == module
 
 
 def test_unknown_provider_is_told_with_the_one_meant() -> None:
     with pytest.raises(ProviderNotFoundError) as raised:
         get_provider("lokal")
     assert str(raised.value) == (
-        "there is no provider 'lokal': did you mean 'local'? (known: local)"
+        "there is no provider 'lokal': did you mean 'local'? "
+        "(known: local, openai, pixano-inference)"
     )
-    with pytest.raises(ProviderNotFoundError, match=r"'xyz': known: local$"):
+    with pytest.raises(
+        ProviderNotFoundError, match=r"'xyz': known: local, openai, pixano-inference$"
+    ):
         get_provider("xyz")
     assert not is_provider_registered("xyz")
 

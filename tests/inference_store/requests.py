@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypothesis import strategies as st
+from sqlalchemy import delete
+
 from pixano_cli import inference_store as istore
+from pixano_cli.inference_store import schema
 
 MODEL_ID = "picodet"
 CAT = {"label": "cat", "score": 0.9, "xmin": 1.0, "ymin": 2.0, "xmax": 30.0, "ymax": 40.0}
@@ -91,3 +95,15 @@ def found(pagination: istore.Pagination | None = None, **filters: Any) -> list[s
     if pagination is None:
         assert istore.count_inferences(MODEL_ID, request) == len(ids)
     return ids
+
+
+def fresh(store: istore.Store) -> None:
+    """Empty all tables of a store, which takes milliseconds."""
+    with store.write() as connection:
+        for table in reversed(schema.tables.sorted_tables):
+            connection.execute(delete(table))
+
+
+def texts(**sizes: int) -> st.SearchStrategy[str]:
+    """Texts that databases can hold."""
+    return st.text(st.characters(codec="utf-8", exclude_characters="\0"), **sizes)

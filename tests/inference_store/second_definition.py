@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from pixano_cli import inference_store as istore
-from pixano_cli.inference_store.filters import EARTH_RADIUS_M
+from pixano_cli.inference_store.places import EARTH_RADIUS_M
 from pixano_cli.inference_store.records import Record
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,6 +77,13 @@ def sort_key(kept: Kept, sort: str) -> Any:
     scores = [each["score"] for each in elements if each.get("score") is not None]
     best = next(each for each in elements if not scores or each.get("score") == max(scores))
     return best[sort] if sort == "label" else best.get("score")
+
+
+def disorder(kept: Sequence[Kept]) -> int:
+    """By how much any of them is dated earlier than one before it."""
+    visible = [each.created_at for each in kept if not each.is_deleted]
+    pairs = ((one, other) for index, one in enumerate(visible) for other in visible[index:])
+    return max((one - other for one, other in pairs), default=0)
 
 
 def seconds_of(text: str) -> Fraction:
@@ -144,7 +151,7 @@ def in_json(text: str, path: str, kind: str, *, has_path: bool) -> str | int | f
         "json.int": (int,),
         "json.float": (int, float),
     }
-    if type(value) not in types[kind]:
+    if type(value) not in types[kind] or "\0" in str(value):
         return None
     found: str | int | float = float(value) if kind == "json.float" else value
     return found

@@ -1,4 +1,4 @@
-"""Opening the store, and what it says and keeps when it cannot be opened, read or written."""
+"""A store in SQLite: what it says and keeps when it cannot be opened, read or written."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
 
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import database, schema
-from pixano_cli.inference_store.database import FILE_NAME, VERSION_TABLE, open_store
+from pixano_cli.inference_store import database
+from pixano_cli.inference_store.database import open_store
+from pixano_cli.inference_store.sqlite import FILE_NAME
 
 from .requests import MODEL_ID, create, found, registration
 
@@ -62,74 +57,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture
-def migrated() -> Iterator[Connection]:
-    """A database on which every migration was run, one after the other."""
-    engine = create_engine("sqlite://")
-    config = Config()
-    config.set_main_option("script_location", "pixano_cli:inference_store/migrations")
-    with engine.connect() as connection:
-        config.attributes.update(connection=connection, version_table=VERSION_TABLE)
-        command.upgrade(config, "head")
-        yield connection
-    engine.dispose()
-
-
-class TestSchema:
-    def test_is_what_the_migrations_make(self, migrated: Connection) -> None:
-        options = {"version_table": VERSION_TABLE, "compare_type": True}
-        context = MigrationContext.configure(migrated, opts=options)
-        assert compare_metadata(context, schema.tables) == []
-
-    def test_new_store_is_made_by_the_very_same_statements(
-        self, store: istore.Store, migrated: Connection
-    ) -> None:
-        """Also in what Alembic does not compare: WITHOUT ROWID, cascades, collations."""
-
-        def statements(connection: Connection) -> dict[str, list[str]]:
-            rows = connection.exec_driver_sql(
-                "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-            )
-            # One part a line, in any order: Alembic puts constraints elsewhere.
-            return {
-                name: sorted(filter(None, (part.strip(" ,") for part in re.split(r"\n|(?<=\)), ?", sql))))
-                for name, sql in rows
-                if name != VERSION_TABLE
-            }
-
-        with store.read() as made:
-            assert statements(migrated) == statements(made)
-
-    def test_alembic_knows_the_version_of_a_new_store(self, store: istore.Store) -> None:
-        with store.read() as made:
-            context = MigrationContext.configure(made, opts={"version_table": VERSION_TABLE})
-            assert context.get_current_revision() == database.SCHEMA_VERSION
-
-    def test_older_store_is_migrated(self, tmp_path: Path) -> None:
-        raw(tmp_path, f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
-        with open_store(tmp_path) as store, store.read() as connection:
-            context = MigrationContext.configure(
-                connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
-            )
-            assert compare_metadata(context, schema.tables) == []
-            assert context.get_current_revision() == database.SCHEMA_VERSION
-
-    def test_version_is_that_of_the_last_migration(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", "pixano_cli:inference_store/migrations")
-        head = ScriptDirectory.from_config(config).get_current_head()
-        assert head == database.SCHEMA_VERSION
-
-    def test_opening_again_changes_nothing(self, store: istore.Store) -> None:
-        create("one")
-        with open_store(store.folder):
-            pass
-        assert found() == ["one"]
-
-    def test_has_a_write_ahead_log_and_foreign_keys(self, store: istore.Store) -> None:
-        with store.read() as connection:
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+def test_has_a_write_ahead_log_and_foreign_keys(sqlite_store: istore.Store) -> None:
+    with sqlite_store.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
 
 class TestWhatIsNoStore:
@@ -148,33 +79,19 @@ class TestWhatIsNoStore:
         assert (tmp_path / FILE_NAME).read_bytes() == before
         assert [each.name for each in tmp_path.iterdir()] == [FILE_NAME]
 
-    def test_newer_version(self, store: istore.Store) -> None:
-        create("one")
-        raw(store.folder, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-        with refused("newer pixano-annotate .schema 9999.*upgrade pixano-annotate"):
-            open_store(store.folder)
-        raw(store.folder, f"UPDATE {VERSION_TABLE} SET version_num = '{database.SCHEMA_VERSION}'")
-        with istore.connect(store.folder):
-            assert found() == ["one"]
-
-    def test_unknown_older_version(self, store: istore.Store) -> None:
-        raw(store.folder, f"UPDATE {VERSION_TABLE} SET version_num = '0000'")
-        with refused("cannot be brought to schema"):
-            open_store(store.folder)
-
-    def test_damaged_file(self, store: istore.Store) -> None:
+    def test_damaged_file(self, sqlite_store: istore.Store) -> None:
         for index in range(50):
             create(str(index))
-        store.close()
-        file = store.folder / FILE_NAME
+        sqlite_store.close()
+        file = sqlite_store.folder / FILE_NAME
         whole = file.read_bytes()
         file.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-        with refused("is damaged or no store at all"), istore.connect(store.folder):
+        with refused("is damaged or no store at all"), istore.connect(sqlite_store.folder):
             found()
-        for path in store.folder.iterdir():
+        for path in sqlite_store.folder.iterdir():
             path.unlink()
         file.write_bytes(whole)
-        with istore.connect(store.folder):
+        with istore.connect(sqlite_store.folder):
             assert len(found()) == 50
 
     @pytest.mark.parametrize("path", ["file", "file/below"])
@@ -192,20 +109,6 @@ class TestWhatIsNoStore:
         (tmp_path / FILE_NAME).mkdir()
         with refused("cannot be opened for writing"):
             open_store(tmp_path)
-
-    def test_url(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        with refused("only a folder"):
-            open_store("postgresql://host/db")
-        monkeypatch.setenv("PIXANO_STORE", "postgresql://host/db")
-        with refused("only a folder"):
-            open_store()
-        assert list(tmp_path.iterdir()) == []
-
-    def test_none_where_none_may_be_made(self, tmp_path: Path) -> None:
-        with refused("there is none here"):
-            open_store(tmp_path / "new", create=False)
-        assert not (tmp_path / "new").exists()
 
 
 class TestLocked:
@@ -265,7 +168,7 @@ class TestFullDisk:
 
     def fill(self) -> int:
         """Store large inferences until one fails; return how many were stored."""
-        big = [{"label": "x" * 20_000}]
+        big = [{"label": "x", "extra": "x" * 20_000}]
         for index in range(1000):
             try:
                 create(f"{index:04d}", big)
@@ -275,20 +178,20 @@ class TestFullDisk:
                 return index
         raise AssertionError("the disk never got full")
 
-    def test_database_that_may_not_grow(self, store: istore.Store) -> None:
+    def test_database_that_may_not_grow(self, sqlite_store: istore.Store) -> None:
         create("first")
-        with store.read() as connection:
+        with sqlite_store.read() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 60}")
         stored = self.fill()
         assert stored > 0
         names = ["first", *(f"{index:04d}" for index in range(stored))]
         assert found() == names
-        with store.read() as connection:
+        with sqlite_store.read() as connection:
             connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
         create("last")
         assert found() == [*names, "last"]
-        raw(store.folder, "PRAGMA integrity_check")
+        raw(sqlite_store.folder, "PRAGMA integrity_check")
 
     def test_disk_that_is_full(self, disk: Path, new_store: Path) -> None:
         shutil.copytree(new_store, disk / "store")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -13,30 +14,40 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from pixano_cli import inference_store as istore
+from pixano_cli.inference_store import filters as filters_module
+from pixano_cli.inference_store import pages as pages_module
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.records import Record, insert_records
 
-from .requests import registration
-from .second_definition import Kept, UnclearError, in_order, passes
+from .requests import registration, texts
+from .second_definition import Kept, UnclearError, disorder, in_order, passes
 
 BASE = 1_700_000_000_000_000  # 2023-11-14T22:13:20Z in microseconds.
 
 # Flat pools of values that meet often: a random store is of use only if filters divide it.
 INTS = ["0", "5", "-5", "+5", "05", "10", str(2**63 - 1), str(2**63), "9" * 25, f"-{'9' * 25}"]
 FLOATS = ["0", "5", "5.0", "5.", ".5", "0.1", "1e0", "1e-1", "-0.0", "10", "9" * 25]
-WORDS = ["a", "b", "B", "é", "ab", "\U0001f600", "\uffff", "a b", "'", "%", '"', "", "5", "a\0b"]
+WORDS = ["a", "b", "B", "é", "ab", "\U0001f600", "\uffff", "a b", "'", "%", "*", '"', "", "5"]
 GARBAGE = ["", "nan", "inf", "1e999", " 5", "5 ", "1_0", "\u0665", "5,0", "0x5", "--5", "e5", "."]
-VALUES = {"int": INTS, "float": FLOATS, "string": WORDS}
-SCALARS = [None, True, 0, 1, 5, 5.0, 0.1, 2**63, -(10**20), "5", "a", "é", ""]
+# Around the length up to which texts are indexed.
+LONG = ["x" * 199, "x" * 200, "x" * 201, "x" * 200 + "a", "x" * 199 + "\U0001f600"]
+VALUES = {"int": INTS, "float": FLOATS, "string": WORDS + LONG}
+SCALARS = [None, True, 0, 1, 5, 5.0, 0.1, 2**63, -(10**20), "5", "a", "é", "", "a\0", LONG[2]]
 JSONS = [
     json.dumps(document)
     for scalar in SCALARS
-    for document in (scalar, {"x": scalar}, {"x": {"y": scalar, "": 5}}, {"é": scalar}, [scalar])
+    for document in (
+        scalar,
+        {"x": scalar},
+        {"x": {"y": scalar, "": 5}, "x.y": "a"},
+        {"é": scalar},
+        [scalar],
+    )
 ] + ["", "{", "{'x': 1}", '{"x": NaN}', "[1", "x", '{"\\u0078": 5}']
 TYPED = [
     *[("int", text) for text in INTS + INTS + GARBAGE],
     *[("float", text) for text in FLOATS + FLOATS + GARBAGE],
-    *[("string", text) for text in WORDS + GARBAGE],
+    *[("string", text) for text in WORDS + GARBAGE + LONG],
     *[("json", text) for text in JSONS],
 ]
 KEYS = ["k", "k", "k", "k.x", "k.x.y", ""]
@@ -74,13 +85,13 @@ def kept_records(draw: st.DrawFn) -> Kept:
     place = draw(st.none() | places)
     record = Record(
         model_id="",
-        inference_id=draw(st.sampled_from(WORDS) | st.text(max_size=2)),
+        inference_id=draw(st.sampled_from(WORDS) | texts(max_size=2)),
         task_type="Image Segmentation",
         inference_action=draw(st.sampled_from(["predict", "predict_proba"])),
         data_hash=draw(st.sampled_from(["h", "i"])),
         data_size=1,
         elements=draw(st.none() | st.lists(elements, max_size=3)),
-        data_source=draw(st.sampled_from([None, "camera", "Camera", ""])),
+        data_source=draw(st.sampled_from([None, "camera", "Camera", "", *LONG[2:4]])),
         latitude=place and place[0],
         longitude=place and place[1],
         metadata=draw(metadata),
@@ -115,7 +126,7 @@ rectangles = st.fixed_dictionaries({"p1": points, "p2": points})
 PARTS: dict[str, st.SearchStrategy[Any]] = {
     "inference_action_filter": st.sampled_from(["predict", "detect"]),
     "data_hash_filter": st.sampled_from(["h", "i", ""]),
-    "data_source_filter": st.sampled_from(["camera", "Camera", ""]),
+    "data_source_filter": st.sampled_from(["camera", "Camera", "", *LONG[2:4]]),
     "time_window_filter": st.fixed_dictionaries(
         {"start": st.sampled_from(TIMES), "end": st.sampled_from(TIMES)}
     ),
@@ -145,7 +156,31 @@ pages = st.fixed_dictionaries(
         "offset": st.none() | st.integers(0, 5),
     }
 ).map(istore.Pagination.model_validate)
+limits = st.fixed_dictionaries(
+    {
+        "FEW": st.sampled_from([0, 1, 2, 5_000]),
+        "NEAR": st.sampled_from([0, 1, 2, 5_000]),
+        "MANY": st.sampled_from([0, 1, 3, 5_000]),
+        "LARGEST_PAGE": st.sampled_from([3, 1_000]),
+        "SIZES": st.sampled_from([(1, 2), (2, 5, 100), (100,)]),
+        "SEVERAL": st.sampled_from([1, 20]),
+    }
+)
 model_ids = (f"model {number}" for number in count())
+
+
+@contextmanager
+def limited(limits: dict[str, Any]) -> Iterator[None]:
+    """Make a store of a few records as hard to search as one of a million."""
+    homes = {name: filters_module if name == "SEVERAL" else pages_module for name in limits}
+    before = {name: getattr(home, name) for name, home in homes.items()}
+    for name, home in homes.items():
+        setattr(home, name, limits[name])
+    try:
+        yield
+    finally:
+        for name, home in homes.items():
+            setattr(home, name, before[name])
 
 
 def fill(store: istore.Store, kept: Sequence[Kept]) -> str:
@@ -166,6 +201,11 @@ def fill(store: istore.Store, kept: Sequence[Kept]) -> str:
                 )
                 .values(created_at=each.created_at, deleted_at=1 if each.is_deleted else None)
             )
+        connection.execute(
+            update(schema.models)
+            .where(schema.models.c.model_id == model_id)
+            .values(disorder=disorder(kept))
+        )
     return model_id
 
 
@@ -202,25 +242,30 @@ random_stores = settings(
     kept=st.lists(
         kept_records(), min_size=3, max_size=10, unique_by=lambda each: each.record.inference_id
     ),
-    asked=st.lists(st.tuples(filters, pages), min_size=5, max_size=10),
+    asked=st.lists(st.tuples(filters, pages, limits), min_size=5, max_size=10),
 )
 def test_sql_agrees_with_python(
     store: istore.Store,
     kept: list[Kept],
-    asked: list[tuple[istore.BaseInferenceFilter, istore.Pagination]],
+    asked: list[tuple[istore.BaseInferenceFilter, istore.Pagination, dict[str, Any]]],
 ) -> None:
     model_id = fill(store, kept)
-    for filter_, page in asked:
-        check(model_id, kept, filter_, page)
+    for filter_, page, hardness in asked:
+        with limited(hardness):
+            check(model_id, kept, filter_, page)
 
 
 @random_stores
 @given(
     typed=st.lists(st.sampled_from(TYPED), min_size=10, max_size=30),
     asked=st.lists(metadata_filters(), min_size=10, max_size=20),
+    hardness=limits,
 )
 def test_sql_agrees_with_python_on_metadata(
-    store: istore.Store, typed: list[tuple[str, str]], asked: list[dict[str, str]]
+    store: istore.Store,
+    typed: list[tuple[str, str]],
+    asked: list[dict[str, str]],
+    hardness: dict[str, Any],
 ) -> None:
     kept = [
         Kept(
@@ -233,4 +278,5 @@ def test_sql_agrees_with_python_on_metadata(
     model_id = fill(store, kept)
     for each in asked:
         filter_ = istore.BaseInferenceFilter.model_validate({"metadata_filter": [each]})
-        check(model_id, kept, filter_, istore.Pagination())
+        with limited(hardness):
+            check(model_id, kept, filter_, istore.Pagination())

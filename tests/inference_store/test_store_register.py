@@ -83,11 +83,11 @@ def test_functions_use_the_default_folder_else(
     connection.current_store().close()
 
 
-def test_connect_changes_the_store(store: istore.Store, tmp_path: Path) -> None:
-    with istore.connect(tmp_path / "second") as second:
+def test_connect_changes_the_store(store: istore.Store, place: str, empty_place: str) -> None:
+    with istore.connect(empty_place) as second:
         assert istore.get_registered_model(MODEL_ID) is None
-        assert second.folder == tmp_path / "second"
-    istore.connect(store.folder).close()
+        assert second.name != store.name
+    istore.connect(place).close()
     assert istore.get_registered_model(MODEL_ID) is not None
 
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from pixano_cli.models.base import register_model
 from pixano_cli.models.detection import DetectionModel, DetectionOutput
+from pixano_cli.models.embedding import EmbeddingModel, EmbeddingOutput
 from pixano_cli.models.mobile_sam import MobileSam
 from pixano_cli.models.picodet import PicoDet
+from pixano_cli.models.pplcnet import PPLCNetV2
 
 
 def note(kind, content):
@@ -97,3 +99,36 @@ class CountingSegmenter(MobileSam):
         super().load_model()
         self._encoder = Noted(self._encoder, "encode", "image")
         self._decoder = Noted(self._decoder, "decode", "image_embeddings")
+
+
+@register_model("counting-embedder")
+class CountingEmbedder(PPLCNetV2):
+    def predict(self, input):  # noqa: A002
+        note("embed", input.image.tobytes())
+        return super().predict(input)
+
+
+@register_model("hostile-embedder")
+class HostileEmbedder(EmbeddingModel):
+    """Answers by the width of the image, which the tests choose; nobody knows its size before."""
+
+    def load_model(self):
+        pass
+
+    def predict(self, input):  # noqa: A002
+        note("embed", input.image.tobytes())
+        vector = np.array([[0.5, 1.5, 2.5]], np.float32)
+        match input.image.shape[1] - 100:
+            case 1:
+                raise RuntimeError("out of luck\nand \udce9ncoding")
+            case 2:
+                vector[0, 1] = np.nan
+            case 3:
+                vector = vector[:, :2]
+            case 4:
+                return None
+            case 5:
+                vector = vector.repeat(2, axis=0)
+            case 6:
+                vector = vector.astype(np.float64) * 1e300
+        return EmbeddingOutput(embeddings=vector, dim=vector.shape[1])

@@ -132,14 +132,14 @@ def test_a_run_is_taken_for_dead_only_where_its_process_would_be_seen(
     def items() -> int:
         return query(work / ".pixano-annotate", "SELECT count(*) FROM items")[0][0]
 
-    monkeypatch.setattr(runs, "_is_alive", lambda _: False)
+    monkeypatch.setattr(runs, "is_alive", lambda _: False)
     for expected in (3, 3):
         with monkeypatch.context() as patch:
             patch.setattr(job, "run_items", dies)
             assert command(*detect).code == 1
         assert items() == expected
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_host", lambda: "another container")
+        patch.setattr(runs, "host", lambda: "another container")
         assert command(*detect).code == 0
     assert items() == 6
     assert command(*detect).code == 0

@@ -171,4 +171,8 @@ def test_fresh_process_has_own_models_first(offer: Offer) -> None:
     assert failures == [
         ["aaa", f"ValueError: model 'picodet-s-416' is already registered by {owner}"]
     ]
-    assert models == {"mobile-sam": "pixano_cli.models.mobile_sam", "picodet-s-416": owner}
+    assert models == {
+        "mobile-sam": "pixano_cli.models.mobile_sam",
+        "picodet-s-416": owner,
+        "pplcnetv2": "pixano_cli.models.pplcnet",
+    }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from pixano_cli.errors import ModelError, PixanoAnnotateError
+from pixano_cli.inference.embedding import AnyTask, EmbeddingTask, task_of
 from pixano_cli.inference.errors import (
     InvalidRequestError,
     ModelNotFoundError,
@@ -21,11 +22,12 @@ from pixano_cli.models.plugins import PluginFailure, discover_models
 
 AnyModel = InferenceModel[Any, Any]
 
-TASKS = {
+TASKS: Mapping[str, AnyTask] = {
     "detection": InferenceTask.OBJECT_DETECTION,
     "segmentation": InferenceTask.MASK_GENERATION,
     "tracking": InferenceTask.VIDEO_MASK_GENERATION,
     "vlm": InferenceTask.TEXT_GENERATION,
+    "embedding": EmbeddingTask.IMAGE_EMBEDDING,
 }
 """The task of each capability; a model of any other capability is asked by none of them."""
 
@@ -40,14 +42,14 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _task(name: str) -> InferenceTask | None:
+def _task(name: str) -> AnyTask | None:
     """Read a task's name, or a capability's; None for an empty one."""
     if not name:
         return None
     try:
-        return TASKS[name] if name in TASKS else InferenceTask(name)
+        return TASKS[name] if name in TASKS else task_of(name)
     except ValueError:
-        known = [*TASKS, *(task.value for task in InferenceTask)]
+        known = [*TASKS, *(task.value for task in TASKS.values())]
         raise TaskNotSupportedError(f"there is no task {name!r}: {choices(name, known)}") from None
 
 
@@ -73,7 +75,7 @@ class LocalModel:
         return self.config.name
 
     @property
-    def task(self) -> InferenceTask | None:
+    def task(self) -> AnyTask | None:
         """What it can be asked for; None if that is none of the tasks."""
         return TASKS.get(self.config.capability)
 
@@ -118,6 +120,7 @@ class LocalModel:
             description=card.description,
             size=sum(file.size for file in card.weights) if card.weights else None,
             categories=card.categories,
+            embedding_size=card.embedding_size,
         )
 
     @contextmanager
@@ -195,7 +198,7 @@ class LocalModels:
                 self._registered(name)
             return [model for _, model in sorted(self._models.items()) if model.task is not None]
 
-    def find(self, name: str, task: InferenceTask | None = None) -> LocalModel:
+    def find(self, name: str, task: AnyTask | None = None) -> LocalModel:
         """Return a model by name, for a task.
 
         Raises:
@@ -286,12 +289,12 @@ class LocalModels:
         )
         return self._models.setdefault(name, LocalModel(model_class, config))
 
-    def _unknown(self, name: str, task: InferenceTask | None) -> str:
+    def _unknown(self, name: str, task: AnyTask | None) -> str:
         fit = [model.name for model in self.all() if task in (None, model.task)]
         broken = "".join(f"; plugin {each.name!r} failed: {each.error}" for each in self._failures)
         return f"there is no local model {name!r}: {choices(name, fit)}{broken}"
 
-    def _unfit(self, model: LocalModel, task: InferenceTask | None) -> str:
+    def _unfit(self, model: LocalModel, task: AnyTask | None) -> str:
         does = model.task.value if model.task else f"capability {model.config.capability!r}"
         if task is None:
             return f"model {model.name!r} has {does}, which no task of a provider asks for"

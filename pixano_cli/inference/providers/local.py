@@ -20,6 +20,12 @@ from uuid import uuid4
 
 import pixano_cli
 from pixano_cli.errors import UsageError
+from pixano_cli.inference.embedding import (
+    AnyTask,
+    EmbeddingTask,
+    ImageEmbeddingInput,
+    ImageEmbeddingResult,
+)
 from pixano_cli.inference.errors import (
     InferenceError,
     InferenceTimeoutError,
@@ -39,6 +45,7 @@ from pixano_cli.inference.providers.embeddings import RecentEmbeddings
 from pixano_cli.inference.providers.loading import LocalModel, LocalModels
 from pixano_cli.inference.providers.translation import (
     detection,
+    embedding,
     generation,
     segmentation,
     tracking,
@@ -157,7 +164,7 @@ class LocalProvider(InferenceProvider):
     async def list_models(self, task: InferenceTask | None = None) -> list[ModelInfo]:
         """List the models in order of name, loaded or not.
 
-        A model of a capability that no task asks for (embedding) is not among them.
+        Without a task those that embed are among them; no published task asks for these.
         """
         await self._discover()
         return [
@@ -246,6 +253,22 @@ class LocalProvider(InferenceProvider):
             timeout,
         )
 
+    async def image_embedding(
+        self, input_data: ImageEmbeddingInput, timeout: float = 60.0
+    ) -> ImageEmbeddingResult:
+        """Return an image's vector; see `InferenceProvider`.
+
+        It is not scaled to length 1. Where a model reads few pixels, a large JPEG is decoded at a
+        reduced scale.
+        """
+        return await self._answer(
+            ImageEmbeddingResult,
+            EmbeddingTask.IMAGE_EMBEDDING,
+            input_data.model,
+            partial(embedding, input_data),
+            timeout,
+        )
+
     async def instantiate_model(
         self, provider: str, config: ModelConfig, timeout: int = 60
     ) -> None:
@@ -307,7 +330,7 @@ class LocalProvider(InferenceProvider):
     async def _answer(
         self,
         result: Callable[..., ResultT],
-        task: InferenceTask,
+        task: AnyTask,
         model_name: str,
         ask: Callable[[LocalModel], Question[AnswerT]],
         timeout: float,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from pixano_cli.inference.embedding import ImageEmbeddingInput, ImageEmbeddingOutput
 from pixano_cli.inference.errors import InvalidRequestError
 from pixano_cli.inference.providers.asking import Question
 from pixano_cli.inference.providers.embeddings import Embedding, RecentEmbeddings
@@ -36,6 +37,7 @@ from pixano_cli.media.decode import decode_image
 from pixano_cli.media.identity import probe, sha256
 from pixano_cli.models.base import RGBImage
 from pixano_cli.models.detection import DetectionInput, DetectionOutput
+from pixano_cli.models.embedding import EmbeddingInput, EmbeddingOutput
 from pixano_cli.models.pixano_inference_adapters import PluginAdapter
 from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
 from pixano_cli.models.tracking import TrackingInput, TrackingOutput
@@ -142,6 +144,34 @@ def segmentation(
                 None if features is None else [*map(_listed, features)]
             )
         return answer
+
+    return Question(_name(request.image), model_input, read)
+
+
+def embedding(request: ImageEmbeddingInput, model: LocalModel) -> Question[ImageEmbeddingOutput]:
+    """Ask an embedding model. It may see the image at a reduced scale.
+
+    The vector is asked for as the network makes it, not scaled to length 1: its length may say
+    something, and who wants it scaled can scale it.
+
+    Raises:
+        MediaError: If the image cannot be read or decoded.
+    """
+    input_size = getattr(model.model_class, "input_size", None)
+    image = decode_image(_read(request.image), min_size=input_size)
+    with _valid_request(model):
+        model_input = EmbeddingInput(image=image, normalize=False)
+
+    def read(output: EmbeddingOutput) -> ImageEmbeddingOutput:
+        vectors = output.embeddings
+        if vectors.ndim != 2 or vectors.shape[0] != 1 or vectors.shape[1] != output.dim:
+            raise ValueError(
+                f"it returned vectors of shape {vectors.shape} where one of {output.dim} numbers "
+                "was asked for"
+            )
+        if not output.dim or not np.isfinite(vectors).all():
+            raise ValueError("it returned a vector that is empty or not finite")
+        return ImageEmbeddingOutput(vectors[0].tolist())
 
     return Question(_name(request.image), model_input, read)
 

@@ -17,17 +17,134 @@ down_revision = "0001"
 
 PAGE = 1_000
 
+# Tables of 0001 that are made anew, for columns are added to what SQLite cannot add them to.
+REMADE = ("models", "inferences", "elements", "metadata")
+
 _RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _CodePointText = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Make the new tables and fill them from the old."""
-    _index_inferences()
-    _move_embeddings()
-    _complete_metadata()
+    """Make the new tables, and fill them from the old."""
+    _put_old_tables_aside()
+    _make_models()
+    _make_inferences()
+    _make_embeddings()
+    _make_elements()
+    _make_metadata()
+    for table in reversed(REMADE):
+        op.drop_table(f"{table}_0001")
     _make_blobs()
     _make_tasks()
+
+
+def _put_old_tables_aside() -> None:
+    for index, table in (
+        ("ix_inferences_answer", "inferences"),
+        ("ix_inferences_created", "inferences"),
+        ("ix_elements_label", "elements"),
+        ("ix_metadata_value", "metadata"),
+    ):
+        op.drop_index(index, table)
+    for table in REMADE:
+        op.rename_table(table, f"{table}_0001")
+    if op.get_bind().dialect.name == "postgresql":
+        # There the names of constraints and sequences stay, and those of new ones give way.
+        for table, name in (
+            *((table, f"{table}_pkey") for table in REMADE),
+            ("inferences", "uq_inferences_model_inference"),
+            ("inferences", "inferences_model_id_fkey"),
+            ("elements", "elements_inference_fkey"),
+            ("metadata", "metadata_inference_fkey"),
+        ):
+            op.execute(f"ALTER TABLE {table}_0001 RENAME CONSTRAINT {name} TO {name}_0001")
+        op.execute("ALTER SEQUENCE inferences_id_seq RENAME TO inferences_0001_id_seq")
+
+
+def _make_models() -> None:
+    op.create_table(
+        "models",
+        sa.Column("id", _RowId, nullable=False),
+        sa.Column("model_id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("task_type", sa.Text(), nullable=False),
+        sa.Column("embedding_size", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("disorder", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("model_id", name="uq_models_model"),
+    )
+    kept = "model_id, project_id, task_type, embedding_size, created_at, updated_at"
+    op.execute(
+        f"INSERT INTO models ({kept}, disorder) "
+        f"SELECT {kept}, coalesce((SELECT max(earlier - created_at) FROM ("
+        "SELECT model_id, created_at, "
+        "max(created_at) OVER (PARTITION BY model_id ORDER BY id) AS earlier FROM inferences_0001"
+        ") AS dated WHERE dated.model_id = models_0001.model_id), 0) "
+        "FROM models_0001 ORDER BY models_0001.created_at, models_0001.model_id"
+    )
+
+
+def _make_inferences() -> None:
+    op.create_table(
+        "inferences",
+        sa.Column("id", _RowId, nullable=False),
+        sa.Column("model_id", sa.Text(), nullable=False),
+        sa.Column("inference_id", _CodePointText, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("task_type", sa.Text(), nullable=False),
+        sa.Column("inference_action", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("data_hash", sa.Text(), nullable=False),
+        sa.Column("data_size", sa.BigInteger(), nullable=False),
+        sa.Column("data_source", sa.Text(), nullable=True),
+        sa.Column("latitude", sa.Float(), nullable=True),
+        sa.Column("longitude", sa.Float(), nullable=True),
+        sa.Column("data_storage_key", sa.Text(), nullable=True),
+        sa.Column("is_protected", sa.Boolean(), nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("request_key", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["model_id"], ["models.model_id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("model_id", "inference_id", name="uq_inferences_model_inference"),
+    )
+    columns = (
+        "id, model_id, inference_id, created_at, updated_at, task_type, inference_action, "
+        "version, data_hash, data_size, data_source, latitude, longitude, data_storage_key, "
+        "is_protected, deleted_at, request_key, data"
+    )
+    op.execute(
+        f"INSERT INTO inferences ({columns}) SELECT {columns} FROM inferences_0001 ORDER BY id"
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("SELECT setval('inferences_id_seq', max(id)) FROM inferences")
+    _index_inferences()
+
+
+def _index_inferences() -> None:
+    visible = "deleted_at IS NULL"
+    order = ["created_at", "inference_id"]
+    source = sa.text("substr(data_source, 1, 200)")
+    op.create_index("ix_inferences_answer", "inferences", ["data_hash", "request_key"])
+    for name, columns, where in (
+        ("created", ["model_id", *order], visible),
+        ("source", ["model_id", source, *order], visible),
+        ("action", ["model_id", "inference_action", *order], visible),
+        ("place", ["model_id", "latitude", "longitude"], f"latitude IS NOT NULL AND {visible}"),
+        ("blob", ["data_storage_key"], "data_storage_key IS NOT NULL"),
+        ("deleted", ["model_id", "created_at"], "deleted_at IS NOT NULL"),
+    ):
+        _partial_index(f"ix_inferences_{name}", "inferences", columns, where)
+    op.create_index(
+        "ix_inferences_protected",
+        "inferences",
+        ["model_id"],
+        sqlite_where=sa.text("is_protected = 1"),
+        postgresql_where=sa.text("is_protected"),
+    )
 
 
 def _partial_index(name: str, table: str, columns: list[Any], where: str) -> None:
@@ -36,26 +153,7 @@ def _partial_index(name: str, table: str, columns: list[Any], where: str) -> Non
     )
 
 
-def _index_inferences() -> None:
-    op.create_index(
-        "ix_inferences_source",
-        "inferences",
-        ["model_id", sa.text("substr(data_source, 1, 200)"), "created_at"],
-    )
-    op.create_index(
-        "ix_inferences_action", "inferences", ["model_id", "inference_action", "created_at"]
-    )
-    _partial_index(
-        "ix_inferences_place", "inferences", ["latitude", "longitude"], "latitude IS NOT NULL"
-    )
-    for name, column in (
-        ("ix_inferences_blob", "data_storage_key"),
-        ("ix_inferences_deleted", "deleted_at"),
-    ):
-        _partial_index(name, "inferences", [column], f"{column} IS NOT NULL")
-
-
-def _move_embeddings() -> None:
+def _make_embeddings() -> None:
     op.create_table(
         "embeddings",
         sa.Column("position", _RowId, autoincrement=True, nullable=False),
@@ -88,18 +186,36 @@ def _move_embeddings() -> None:
         )
 
 
-def _complete_metadata() -> None:
-    op.drop_index("ix_metadata_value", "metadata")
-    op.rename_table("metadata", "metadata_0001")
-    if op.get_bind().dialect.name == "postgresql":
-        # Names of constraints are the database's, not the table's.
-        op.execute("ALTER INDEX metadata_pkey RENAME TO metadata_0001_pkey")
+def _make_elements() -> None:
+    op.create_table(
+        "elements",
+        sa.Column("inference", _RowId, nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("model", sa.Integer(), nullable=False),
+        sa.Column("label", _CodePointText, nullable=False),
+        sa.Column("score", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(["inference"], ["inferences.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("inference", "position"),
+        sqlite_with_rowid=False,
+    )
+    op.execute(
+        "INSERT INTO elements (inference, position, model, label, score) "
+        "SELECT old.inference, old.position, models.id, old.label, old.score "
+        f"FROM elements_0001 AS old {_MODEL_OF_OLD} ORDER BY old.inference, old.position"
+    )
+    op.create_index("ix_elements_label", "elements", ["model", "label", "inference", "score"])
+    _partial_index("ix_elements_score", "elements", ["model", "score"], "score IS NOT NULL")
+
+
+def _make_metadata() -> None:
     op.create_table(
         "metadata",
         sa.Column("inference", _RowId, nullable=False),
         sa.Column("key", _CodePointText, nullable=False),
+        sa.Column("model", sa.Integer(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("value", _CodePointText, nullable=False),
+        sa.Column("start", _CodePointText, nullable=True),
         sa.Column("number", sa.Float(), nullable=True),
         sa.Column("digits", _CodePointText, nullable=True),
         sa.ForeignKeyConstraint(["inference"], ["inferences.id"], ondelete="CASCADE"),
@@ -111,8 +227,10 @@ def _complete_metadata() -> None:
         sa.Column("inference", _RowId, nullable=False),
         sa.Column("key", _CodePointText, nullable=False),
         sa.Column("name", _CodePointText, nullable=False),
+        sa.Column("model", sa.Integer(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("value", _CodePointText, nullable=False),
+        sa.Column("start", _CodePointText, nullable=True),
         sa.Column("number", sa.Float(), nullable=True),
         sa.Column("digits", _CodePointText, nullable=True),
         sa.ForeignKeyConstraint(
@@ -122,38 +240,40 @@ def _complete_metadata() -> None:
         sqlite_with_rowid=False,
     )
     _copy_metadata()
-    op.drop_table("metadata_0001")
     for table, short, name in (
         ("metadata", "metadata", "key"),
         ("metadata_leaves", "leaves", "name"),
     ):
+        _partial_index(f"ix_{short}_text", table, ["model", name, "start"], "start IS NOT NULL")
         _partial_index(
-            f"ix_{short}_text", table, [name, sa.text("substr(value, 1, 200)")], "type = 'string'"
+            f"ix_{short}_number", table, ["model", name, "type", "number"], "number IS NOT NULL"
         )
-        _partial_index(f"ix_{short}_number", table, [name, "type", "number"], "number IS NOT NULL")
 
 
 def _copy_metadata() -> None:
     connection = op.get_bind()
     page = sa.text(
-        'SELECT inference, "key", type, value FROM metadata_0001 '
-        'WHERE inference > :row OR (inference = :row AND "key" > :key) '
-        'ORDER BY inference, "key" LIMIT :page'
+        'SELECT old.inference, old."key", models.id AS model, old.type, old.value '
+        f"FROM metadata_0001 AS old {_MODEL_OF_OLD} "
+        'WHERE old.inference > :row OR (old.inference = :row AND old."key" > :key) '
+        'ORDER BY old.inference, old."key" LIMIT :page'
     )
     add = sa.text(
-        'INSERT INTO metadata (inference, "key", type, value, number, digits) '
-        "VALUES (:inference, :key, :type, :value, :number, :digits)"
+        'INSERT INTO metadata (inference, "key", model, type, value, start, number, digits) '
+        "VALUES (:inference, :key, :model, :type, :value, :start, :number, :digits)"
     )
     add_leaf = sa.text(
-        'INSERT INTO metadata_leaves (inference, "key", name, type, value, number, digits) '
-        "VALUES (:inference, :key, :name, :type, :value, :number, :digits)"
+        "INSERT INTO metadata_leaves "
+        '(inference, "key", name, model, type, value, start, number, digits) '
+        "VALUES (:inference, :key, :name, :model, :type, :value, :start, :number, :digits)"
     )
     row, key = -1, ""
     while rows := connection.execute(page, {"row": row, "key": key, "page": PAGE}).all():
         row, key = rows[-1].inference, rows[-1].key
-        connection.execute(add, [_compared(each.inference, *each[1:]) for each in rows])
+        connection.execute(add, [_compared(*each) for each in rows])
         leaves = [
-            _compared(each.inference, each.key, leaf.type, leaf.value) | {"name": leaf.name}
+            _compared(each.inference, each.key, each.model, leaf.type, leaf.value)
+            | {"name": leaf.name}
             for each in rows
             if each.type == "json"
             for leaf in values.leaves(each.key, each.value)
@@ -162,16 +282,24 @@ def _copy_metadata() -> None:
             connection.execute(add_leaf, leaves)
 
 
-def _compared(inference: int, key: str, kind: str, value: str) -> dict[str, Any]:
-    number, digits = values.comparable(kind, value)
+def _compared(inference: int, key: str, model: int, kind: str, value: str) -> dict[str, Any]:
+    start, number, digits = values.comparable(kind, value)
     return {
         "inference": inference,
         "key": key,
+        "model": model,
         "type": kind,
         "value": value,
+        "start": start,
         "number": number,
         "digits": digits,
     }
+
+
+_MODEL_OF_OLD = (
+    "JOIN inferences ON inferences.id = old.inference "
+    "JOIN models ON models.model_id = inferences.model_id"
+)
 
 
 def _make_blobs() -> None:

@@ -1,0 +1,84 @@
+"""Looking through the records of several models, and finding one by its id or by its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, select
+
+from pixano_cli.inference_store import schema
+from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.inference import count_inferences, filter_inferences
+from pixano_cli.inference_store.models import (
+    Inference,
+    NewGetInferencesRequest,
+    Pagination,
+)
+from pixano_cli.inference_store.records import from_bytes
+
+
+def browse(
+    model_ids: Sequence[str], request: NewGetInferencesRequest, *, limit: int, offset: int = 0
+) -> Iterator[Inference]:
+    """Yield records of the models, one model after the other, each in the request's order.
+
+    Args:
+        model_ids: Registered models.
+        request: The filters and the sorting; its limit and offset are left out of account.
+        limit: Most records in all.
+        offset: How many records in all to leave out first.
+
+    Raises:
+        StoreError: If a filter or the sorting is not valid.
+    """
+    for model_id in model_ids:
+        if offset and (count := count_inferences(model_id, request)) <= offset:
+            offset -= count
+            continue
+        sorting = request.pagination or Pagination()
+        page = sorting.model_copy(update={"limit": limit, "offset": offset})
+        found = filter_inferences(model_id, request.model_copy(update={"pagination": page}))
+        yield from found
+        offset = 0
+        limit -= len(found)
+        if not limit:
+            return
+
+
+def find(store: Store, start: str, model_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:
+    """Return the model and id of the records whose id begins so, at most `limit` of them.
+
+    One whose id is just that comes first.
+    """
+    table = schema.inferences
+    query = (
+        select(table.c.model_id, table.c.inference_id)
+        .where(
+            table.c.model_id.in_(model_ids),
+            table.c.inference_id >= start,
+            table.c.inference_id < start + "\U0010ffff",
+            table.c.deleted_at.is_(None),
+        )
+        .order_by(table.c.inference_id, table.c.model_id)
+        .limit(limit)
+    )
+    with store.read() as connection:
+        return [(row.model_id, row.inference_id) for row in connection.execute(query)]
+
+
+def latest_vector(connection: Connection, model_id: str, data_hash: str) -> list[float] | None:
+    """Return the vector last recorded of a model for an input; None if there is none."""
+    table, embeddings = schema.inferences, schema.embeddings
+    query = (
+        select(embeddings.c.vector)
+        .join(table, table.c.id == embeddings.c.inference)
+        .where(
+            table.c.data_hash == data_hash,
+            table.c.model_id == model_id,
+            table.c.deleted_at.is_(None),
+        )
+        .order_by(embeddings.c.position.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else [*from_bytes(found)]
