@@ -318,7 +318,7 @@ def _metadata_filter(text: str, filters: Filters, store: Store | None) -> Metada
             stored = stored_types(connection, meta.key, filters.model_id)
         kind = type_meant(looks_like(meta.operator, meta.value), stored)
     try:
-        values.check_text("its key", meta.key, longest=values.LONGEST_NAME)
+        values.check_name("its key", meta.key)
         values.read_operand(kind.value.removeprefix("json."), meta.operator, meta.value)
     except StoreError as error:
         raise UsageError(f"--meta {text!r}: {error}") from error

@@ -269,7 +269,7 @@ def _listed(ids: Sequence[str]) -> str:
     storable = []
     for each in ids:
         with suppress(StoreError):
-            storable.append(values.check_text("inference_id", each, longest=values.LONGEST_NAME))
+            storable.append(values.check_name("inference_id", each))
     return json.dumps(storable)
 
 

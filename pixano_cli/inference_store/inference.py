@@ -289,8 +289,8 @@ def _record(request: NewInferenceStorageRequest, task: TaskType, embedding_size:
     standard = request.data.metadata.standard_metadata
     _check_standard(standard, task)
     elements, embedding = _answer(request.data, task, embedding_size)
-    values.check_text("inference_id", request.inference_id, longest=values.LONGEST_NAME)
-    values.check_text("data_hash", standard.data_hash, longest=values.LONGEST_NAME)
+    values.check_name("inference_id", request.inference_id)
+    values.check_name("data_hash", standard.data_hash)
     values.check_text("data_source", standard.data_source or "")
     if request.data_storage_key is not None:
         check_key(request.data_storage_key)
@@ -365,7 +365,7 @@ def _answer(
 def _check_element(position: int, element: Mapping[str, Any]) -> None:
     if not isinstance(element.get("label"), str):
         raise StoreError(f"element {position} has no label: each needs a text under 'label'")
-    values.check_text(f"element {position}: label", element["label"], longest=values.LONGEST_NAME)
+    values.check_name(f"element {position}: label", element["label"])
     score = element.get("score")
     if score is None:
         return

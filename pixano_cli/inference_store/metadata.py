@@ -156,7 +156,7 @@ def check_metadata(key: str, value: str) -> None:
     Raises:
         StoreError: If one holds a NUL or half a surrogate pair, or the key is too long.
     """
-    values.check_text("metadata key", key, longest=values.LONGEST_NAME)
+    values.check_name("metadata key", key)
     values.check_text(f"metadata {key[:50]!r}: its value", value)
 
 

@@ -75,7 +75,7 @@ def put_model(connection: Connection, request: NewRegisterModelRequest) -> str:
     """
     models = schema.models
     task = TaskType(request.task_type).value
-    values.check_text("model_id", request.model_id, longest=values.LONGEST_NAME)
+    values.check_name("model_id", request.model_id)
     values.check_text("project_id", request.project_id)
     if not 0 <= request.embedding_size <= LARGEST_EMBEDDING:
         raise StoreError(

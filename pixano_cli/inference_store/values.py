@@ -21,11 +21,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from pixano_cli.errors import StoreError
+from pixano_cli.inference_store.errors import UnstorableError
 
 Comparable = str | int | float
 
 LONGEST_NAME = 500
 """Most characters of a text that databases index whole: ids, keys, labels."""
+
+LARGEST_NAME = 800
+"""Most bytes of it in UTF-8: an entry of PostgreSQL's indexes holds 2,700, and three texts."""
 
 START = 200
 """Characters of a text's start, which is indexed: entries of PostgreSQL's indexes are short."""
@@ -146,10 +150,15 @@ def leaves(key: str, text: str) -> list[Leaf]:
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, dict):
-            waiting += [(f"{name}.{each}", value[each]) for each in value if "." not in each]
+            room = LONGEST_NAME - len(name)
+            waiting += [
+                (f"{name}.{each}", value[each])
+                for each in value
+                if "." not in each and len(each) < room
+            ]
             continue
         scalar = _scalar(value)
-        if scalar and len(name) <= LONGEST_NAME and not _unstorable(name + scalar[1]):
+        if scalar and not _unstorable(name + scalar[1]) and not _too_long(name):
             found.append(Leaf(name, *scalar))
     return found
 
@@ -175,24 +184,42 @@ def is_of(kind: str, text: str) -> bool:
     return True
 
 
-def check_text(what: str, value: str, *, longest: int | None = None) -> str:
+def check_text(what: str, value: str) -> str:
     """Return a text that every database can hold.
 
     Args:
         what: What it is, for the message.
         value: The text.
-        longest: Most characters; None for any number.
 
     Raises:
-        StoreError: If it holds a NUL or half a surrogate pair, or is too long.
+        UnstorableError: If it holds a NUL or half a surrogate pair.
     """
     if reason := _unstorable(value):
-        raise StoreError(f"{what} {value[:50]!r} holds {reason}, which databases cannot store")
-    if longest is not None and len(value) > longest:
-        raise StoreError(
-            f"{what} {value[:50]!r}... has {len(value)} characters: {longest} is the most"
-        )
+        raise UnstorableError(f"{what} {value[:50]!r} holds {reason}, which databases cannot store")
     return value
+
+
+def check_name(what: str, value: str) -> str:
+    """Return a text that every database can hold and index whole.
+
+    Args:
+        what: What it is, for the message.
+        value: The text.
+
+    Raises:
+        UnstorableError: If it holds a NUL or half a surrogate pair, or is too long.
+    """
+    if reason := _too_long(check_text(what, value)):
+        raise UnstorableError(f"{what} {value[:50]!r}... {reason} is the most")
+    return value
+
+
+def _too_long(name: str) -> str | None:
+    if len(name) > LONGEST_NAME:
+        return f"has {len(name)} characters: {LONGEST_NAME}"
+    if (size := len(name.encode())) > LARGEST_NAME:
+        return f"takes {size} bytes in UTF-8: {LARGEST_NAME}"
+    return None
 
 
 def _unstorable(text: str) -> str | None:

@@ -1,15 +1,16 @@
 """The file of a model's vectors: its format, and reading it at memory speed.
 
-A header of 64 bytes tells which entries are recorded, and the newest embedding of any model that
-the database had then. Entries follow, one an embedding, in the order of their positions in the
-database: the direction as float32, the length, and a checksum. Entries are appended first and
-recorded afterwards, so that of a process that is killed only such stay that nobody reads. What is
-recorded never changes. Numbers are least significant byte first.
+A header of 64 bytes tells whose they are, which entries are recorded, and the newest embedding of
+any model that the database had then. Entries follow, one an embedding, in the order of their
+positions in the database: the direction as float32, the length, and a checksum. Entries are
+appended first and recorded afterwards, so that of a process that is killed only such stay that
+nobody reads. What is recorded never changes. Numbers are least significant byte first.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import struct
 import sys
@@ -40,7 +41,7 @@ Integers = NDArray[np.int64]
 Entries = NDArray[np.void]
 
 _MAGIC = b"pixano vectors 1"
-_HEADER = struct.Struct("<16sQQqq12xL")
+_HEADER = struct.Struct("<16sQ12sQqqL")
 _CHECKSUM = 0x9E3779B97F4A7C15
 
 
@@ -72,15 +73,20 @@ class VectorFile:
         entry_size: Bytes of an entry.
     """
 
-    def __init__(self, path: Path, dimension: int) -> None:
+    def __init__(self, path: Path, model_id: str, dimension: int) -> None:
         """Open the file, or make an empty one.
+
+        Args:
+            path: Where it is.
+            model_id: The model whose embeddings it has.
+            dimension: How many numbers they have.
 
         Raises:
             OSError: If that fails.
         """
         self.path = path
         self.recorded = Recorded()
-        self._dimension = dimension
+        self._identity = (_MAGIC, dimension, hashlib.sha256(model_id.encode()).digest()[:12])
         self._entry = _entry(dimension)
         self.entry_size = self._entry.itemsize
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -167,9 +173,9 @@ class VectorFile:
             return Recorded()
         if len(data) < _HEADER.size or zlib.crc32(data[:-4]) != _HEADER.unpack(data)[-1]:
             return None
-        magic, dimension, count, seen, created_at, _ = _HEADER.unpack(data)
+        *identity, count, seen, created_at, _ = _HEADER.unpack(data)
         is_whole = size >= _HEADER.size + count * self.entry_size
-        if (magic, dimension) != (_MAGIC, self._dimension) or not is_whole:
+        if tuple(identity) != self._identity or not is_whole:
             return None
         return Recorded(count, seen, created_at)
 
@@ -202,9 +208,8 @@ class VectorFile:
         Raises:
             OSError: If that fails.
         """
-        data = _HEADER.pack(
-            *(_MAGIC, self._dimension), *(recorded.count, recorded.seen, recorded.created_at), 0
-        )[:-4]
+        what = recorded.count, recorded.seen, recorded.created_at
+        data = _HEADER.pack(*self._identity, *what, 0)[:-4]
         self._write(data + struct.pack("<L", zlib.crc32(data)), 0)
         self.recorded = recorded
 

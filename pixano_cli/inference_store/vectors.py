@@ -56,13 +56,13 @@ def open_vectors(connection: Connection, folder: Path, model_id: str, dimension:
     path = _path(folder, model_id, dimension)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        file = VectorFile(path, dimension)
+        file = VectorFile(path, model_id, dimension)
         try:
             if not _bring_up_to_date(connection, file, model_id, dimension):
                 # Whoever reads the old one goes on doing so.
                 path.unlink()
                 file.close()
-                file = VectorFile(path, dimension)
+                file = VectorFile(path, model_id, dimension)
                 _bring_up_to_date(connection, file, model_id, dimension)
         except BaseException as error:
             file.close()

@@ -226,7 +226,8 @@ class TestKilledAtEachStep:
         assert nursery(order)[0] == [0]
         ended = whole(place, seed.blobs).keys()
         seen = set()
-        for step in range(100):
+        # A server's store takes longer to make anew: of its steps it is every third.
+        for step in range(0, 100, 3 if "://" in place else 1):
             seed.renew()
             status = nursery({**order, "step": step})[0]
             left = whole(place, seed.blobs)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.blob_ledger import GRACE_US, collect, discard, doom
+from pixano_cli.inference_store.blob_ledger import collect, discard, doom
 from pixano_cli.inference_store.blobs import BlobStorage, FolderBlobs, data_key
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.database import now
@@ -30,6 +30,7 @@ from .test_store_blob_ledger import remove_records
 from .test_store_database import disk  # noqa: F401
 
 NAN = float("nan")
+DAY_US = 24 * 3600 * 1_000_000
 TEXT = st.text(st.characters(codec="utf-8"))
 
 
@@ -122,9 +123,12 @@ class TestUploads:
         place = istore.upload_data(MODEL_ID)
         assert place is not None
         put(place.data_presigned_url, b"an image")
+        with store.write() as connection:
+            young = update(schema.blobs).values(pending_since=now() - DAY_US + 60_000_000)
+            connection.execute(young)
         assert collect(store, blobs) == 0
         with store.write() as connection:
-            connection.execute(update(schema.blobs).values(pending_since=now() - GRACE_US - 1))
+            connection.execute(update(schema.blobs).values(pending_since=now() - DAY_US - 1))
         assert collect(store, blobs) == 1
         assert list(blobs.keys()) == []
 
@@ -403,6 +407,21 @@ class TestAtOnce:
             assert collect(store, folder) == 1
 
         self.between(monkeypatch, [other])
+        create_with_data("one", b"x")
+        check_blobs(store)
+
+    def test_a_collector_that_takes_it_for_dead_before_anything_is_put(
+        self, store: istore.Store, folder: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = FolderBlobs.put
+
+        def put_late(self: FolderBlobs, key: str, data: bytes) -> None:
+            with store.write() as connection:
+                connection.execute(update(schema.blobs).values(pending_since=1))
+            assert collect(store, folder) == 1
+            original(self, key, data)
+
+        monkeypatch.setattr(FolderBlobs, "put", put_late)
         create_with_data("one", b"x")
         check_blobs(store)
 
