@@ -247,6 +247,8 @@ def _provider(settings: Settings) -> InferenceProvider:
     # What is left at its default is left to the provider, which may not know the option.
     options = {
         "device": None if settings.device == DEFAULT_DEVICE else settings.device,
+        "url": settings.url,
+        "api_key_file": settings.api_key_file,
         "concurrency": settings.concurrency,
         "batch_size": settings.batch_size,
     }

@@ -11,12 +11,15 @@ from pixano_cli.errors import UsageError
 from pixano_cli.processors import processors
 
 DEFAULT_DEVICE = "cpu"
+REMOTE_WORKERS = 8
 
 
 class RunOptions(TypedDict, total=False):
     """The keyword arguments that every command takes; see `Settings`."""
 
     provider: str
+    url: str | None
+    api_key_file: str | Path | None
     format: str | None
     batch_size: int | None
     concurrency: int | None
@@ -42,12 +45,15 @@ class Settings:
 
     Attributes:
         provider: Who is asked.
+        url: Address of the server, for a provider that asks one; None for the provider's own.
+        api_key_file: File with the server's API key; None for the provider's environment variable.
         classes: Which classes to write; None for all.
         threshold: Lowest score to write; None for the command's own.
         format: Format of the outputs, whatever their suffixes.
         batch_size: Most images a model is given at once, if it can take several; None leaves it
             to the model.
-        concurrency: How many images are worked on at once; None for one a processor.
+        concurrency: How many images are worked on at once; None for one a processor, or eight
+            where a server works on them.
         device: Where a local model runs: cpu, cuda, or auto.
         recursive: Whether folders are searched with all that is below them.
         store: Folder of the inference store; None for PIXANO_STORE, else .pixano-annotate.
@@ -61,6 +67,8 @@ class Settings:
     """
 
     provider: str = "local"
+    url: str | None = None
+    api_key_file: str | Path | None = None
     classes: Sequence[str] | None = None
     threshold: float | None = None
     format: str | None = None
@@ -88,4 +96,5 @@ class Settings:
     @property
     def workers(self) -> int:
         """How many images are asked about at once: enough to fill a batch."""
-        return max(self.concurrency or processors(), self.batch_size or 1)
+        by_default = processors() if self.provider == "local" else REMOTE_WORKERS
+        return max(self.concurrency or by_default, self.batch_size or 1)

@@ -62,8 +62,12 @@ _Shape = tuple[Box, CompressedRLEData | None, float]
 
 
 def _upright(element: Mapping[str, Any], width: int, height: int) -> _Shape | None:
-    box = Box(*(_coordinate(element, side) for side in ("xmin", "ymin", "xmax", "ymax")))
-    box = box.clip(width, height)
+    box = Box(
+        _number(element, "xmin"),
+        _number(element, "ymin"),
+        _number(element, "xmax"),
+        _number(element, "ymax"),
+    ).clip(width, height)
     return None if box.is_empty else (box, None, box.area)
 
 
@@ -209,12 +213,13 @@ def _compressed(counts: list[Any], width: int, height: int) -> CompressedRLEData
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
+    # Called for every number of a million elements, all of which come from JSON.
     number = values.get(key)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ElementError(f"its {key} is {number!r:.60}, which is no number")
-    if not math.isfinite(number):
-        raise ElementError(f"its {key} is {number}")
-    return float(number)
+    if type(number) is float and math.isfinite(number):
+        return number
+    if type(number) is int:
+        return float(number)
+    raise ElementError(f"its {key} is {number!r:.60}, which is no number")
 
 
 def _coordinate(values: Mapping[str, Any], key: str) -> float:

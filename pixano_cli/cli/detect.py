@@ -19,6 +19,8 @@ def detect(
     categories: options.Categories = None,
     recursive: options.Recursive = True,
     provider: options.Provider = "local",
+    url: options.Url = None,
+    api_key_file: options.ApiKeyFile = None,
     batch_size: options.BatchSize = None,
     concurrency: options.Concurrency = None,
     device: options.Device = "cpu",
@@ -38,6 +40,8 @@ def detect(
 
     settings = Settings(
         provider=provider,
+        url=url,
+        api_key_file=api_key_file,
         classes=options.split_classes(classes),
         threshold=threshold,
         format=format,

@@ -29,6 +29,8 @@ def embed(
     ] = None,
     recursive: options.Recursive = True,
     provider: options.Provider = "local",
+    url: options.Url = None,
+    api_key_file: options.ApiKeyFile = None,
     batch_size: options.BatchSize = None,
     concurrency: options.Concurrency = None,
     device: options.Device = "cpu",
@@ -48,6 +50,8 @@ def embed(
 
     settings = Settings(
         provider=provider,
+        url=url,
+        api_key_file=api_key_file,
         format=format,
         batch_size=batch_size,
         concurrency=concurrency,

@@ -36,6 +36,26 @@ Format = Annotated[
 Provider = Annotated[
     str, typer.Option("--provider", "-p", help="Who is asked.", rich_help_panel=_HOW)
 ]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Address of the server, for a provider that asks one.",
+        show_default="the provider's own",
+        rich_help_panel=_HOW,
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        metavar="FILE",
+        help="File with the server's API key.",
+        show_default="PIXANO_INFERENCE_API_KEY or OPENAI_API_KEY",
+        rich_help_panel=_HOW,
+    ),
+]
 Classes = Annotated[
     str | None,
     typer.Option(
@@ -87,7 +107,7 @@ Concurrency = Annotated[
         "--concurrency",
         metavar="N",
         help="Images worked on at once.",
-        show_default="one a processor",
+        show_default="one a processor; 8 on a server",
         rich_help_panel=_HOW,
     ),
 ]

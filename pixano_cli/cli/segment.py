@@ -42,6 +42,8 @@ def segment(
     categories: options.Categories = None,
     recursive: options.Recursive = True,
     provider: options.Provider = "local",
+    url: options.Url = None,
+    api_key_file: options.ApiKeyFile = None,
     batch_size: options.BatchSize = None,
     concurrency: options.Concurrency = None,
     device: options.Device = "cpu",
@@ -61,6 +63,8 @@ def segment(
 
     settings = Settings(
         provider=provider,
+        url=url,
+        api_key_file=api_key_file,
         classes=options.split_classes(classes),
         threshold=threshold,
         format=format,

@@ -9,16 +9,18 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.blob_ledger import discard, doom
+from pixano_cli.inference_store.blob_ledger import LONGEST_WRITE_S, discard, doom
 from pixano_cli.inference_store.blobs import BlobStorage
 from pixano_cli.inference_store.database import STREAMED, Store, now
 
 BATCH = 500
-"""Records of a transaction: others need not wait long for their turn to write."""
+"""Records of a statement. There are as many in a transaction as LONGEST_WRITE_S allows, for much of
+what each changes is the same as for the next; then others have their turn."""
 
 _table = schema.inferences
 _rows = _table.c.id.in_(bindparam("rows", expanding=True))
@@ -138,16 +140,27 @@ def remove_chosen(store: Store, blobs: BlobStorage, chosen: Chosen) -> list[str]
     """
     known = select(_table.c.id, _table.c.created_at, _table.c.inference_id).where(_rows)
     removed: list[str] = []
-    for start in range(0, len(chosen.rows), BATCH):
-        some = slice(start, start + BATCH)
-        batch = list(zip(chosen.rows[some], chosen.times[some], chosen.ids[some], strict=True))
+    start = 0
+    while start < len(chosen.rows):
+        doomed: list[str] = []
+        gone: list[str] = []
         with store.write() as connection:
-            found = connection.execute(known, {"rows": [row for row, *_ in batch]})
-            # A row's number may have become another inference's meanwhile.
-            there = {tuple(each) for each in found}.intersection(batch)
-            doomed = remove(connection, [row for row, *_ in there])
+            until = monotonic() + LONGEST_WRITE_S
+            while start < len(chosen.rows):
+                some = slice(start, start + BATCH)
+                batch = list(
+                    zip(chosen.rows[some], chosen.times[some], chosen.ids[some], strict=True)
+                )
+                found = connection.execute(known, {"rows": [row for row, *_ in batch]})
+                # A row's number may have become another inference's meanwhile.
+                there = {tuple(each) for each in found}.intersection(batch)
+                doomed += remove(connection, [row for row, *_ in there])
+                gone += [each[2] for each in batch if each in there]
+                start += BATCH
+                if monotonic() >= until:
+                    break
         discard(store, blobs, doomed)
-        removed += [each[2] for each in batch if each in there]
+        removed += gone
     return removed
 
 

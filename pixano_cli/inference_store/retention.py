@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +34,7 @@ from sqlalchemy import (
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import process, schema
-from pixano_cli.inference_store.blob_ledger import GRACE_US, collect, discard
+from pixano_cli.inference_store.blob_ledger import GRACE_US, LONGEST_WRITE_S, collect, discard
 from pixano_cli.inference_store.blobs import BlobStorage
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.database import Store, now
@@ -42,6 +43,7 @@ from pixano_cli.inference_store.models import RetentionTaskState as State
 from pixano_cli.inference_store.removal import BATCH, clear_inputs, hide, remove
 
 HOUR_US = 3_600_000_000
+PAGE = 10_000
 UNFINISHED = (State.PENDING.value, State.SCHEDULED.value, State.RUNNING.value)
 
 logger = logging.getLogger(__name__)
@@ -336,8 +338,7 @@ def _in_batches(
     """Remove what the condition holds for; what is chosen without the lock is asked again in it."""
     place = tuple_(_table.c.created_at, _table.c.inference_id)
     query = select(_table.c.id, _table.c.created_at, _table.c.inference_id)
-    query = query.order_by(_table.c.created_at, _table.c.inference_id).limit(BATCH)
-    policy = select(_policies.c.id).where(_policies.c.id == job.policy_id)
+    query = query.order_by(_table.c.created_at, _table.c.inference_id).limit(PAGE)
     last = (-1, "")
     while True:
         with store.read() as connection:
@@ -345,20 +346,46 @@ def _in_batches(
         if not page:
             return
         last = (page[-1].created_at, page[-1].inference_id)
-        still = select(_table.c.id).where(_table.c.id.in_([row.id for row in page]), condition)
+        rows = [row.id for row in page]
+        while rows:
+            rows = _remove_some(store, blobs, job, condition, act, rows, counted=counted)
+
+
+def _remove_some(
+    store: Store,
+    blobs: BlobStorage,
+    job: Job,
+    condition: ColumnElement[bool],
+    act: _Removal,
+    rows: Sequence[int],
+    *,
+    counted: bool,
+) -> Sequence[int]:
+    """Remove as many of these as one transaction may, with their inputs; return those left."""
+    policy = select(_policies.c.id).where(_policies.c.id == job.policy_id)
+    doomed: list[str] = []
+    count = 0
+    with store.write() as connection:
+        until = monotonic() + LONGEST_WRITE_S
+        if connection.execute(policy).first() is None:
+            raise _StoppedError
+        while rows:
+            some = select(_table.c.id).where(_table.c.id.in_(rows[:BATCH]), condition)
+            going = connection.execute(some).scalars().all()
+            doomed += act(connection, going)
+            count += len(going)
+            rows = rows[BATCH:]
+            if monotonic() >= until:
+                break
+        if counted:
+            done = _tasks.c.deleted_record_count + count
+            _note(connection, job, deleted_record_count=done)
+    gone = discard(store, blobs, doomed)
+    if gone:
         with store.write() as connection:
-            if connection.execute(policy).first() is None:
-                raise _StoppedError
-            rows = connection.execute(still).scalars().all()
-            doomed = act(connection, rows)
-            if counted:
-                done = _tasks.c.deleted_record_count + len(rows)
-                _note(connection, job, deleted_record_count=done)
-        gone = discard(store, blobs, doomed)
-        if gone:
-            with store.write() as connection:
-                done = _tasks.c.deleted_blob_count + gone
-                _note(connection, job, deleted_blob_count=done)
+            done = _tasks.c.deleted_blob_count + gone
+            _note(connection, job, deleted_blob_count=done)
+    return rows
 
 
 def _end(store: Store, job: Job, state: State) -> None:

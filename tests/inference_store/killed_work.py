@@ -173,7 +173,10 @@ def kill_at(step: int) -> None:
 
 
 def work_in_child(order: dict[str, Any]) -> None:
-    removal.BATCH = retention.BATCH = order.get("batch", removal.BATCH)
+    if "batch" in order:
+        removal.BATCH = retention.BATCH = order["batch"]
+        retention.PAGE = 2 * order["batch"]
+        removal.LONGEST_WRITE_S = retention.LONGEST_WRITE_S = 0
     with istore.connect(order["place"], blobs=order["blobs"]):
         if "step" in order:
             kill_at(order["step"])

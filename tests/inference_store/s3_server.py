@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import boto3
+import pytest
 from moto.server import ThreadedMotoServer
 
 BUCKET = "inputs"
@@ -52,7 +53,17 @@ def client(endpoint: str) -> Any:
     )
 
 
-def make_bucket(endpoint: str, bucket: str = BUCKET) -> None:
-    """Make a bucket."""
+def make_bucket(endpoint: str, bucket: str) -> None:
+    """Make a bucket where there is none: servers of one process have the same ones."""
     place = {"LocationConstraint": "eu-west-3"}
-    client(endpoint).create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    made = client(endpoint)
+    with suppress(made.exceptions.BucketAlreadyOwnedByYou):
+        made.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+
+
+@pytest.fixture(name="s3_endpoint", scope="session")
+def serving() -> Iterator[str]:
+    """The URL of a server with a bucket."""
+    with serve() as endpoint:
+        make_bucket(endpoint, BUCKET)
+        yield endpoint

@@ -22,6 +22,7 @@ from pixano_cli.inference_store.process import is_alive
 from . import s3_server
 from .inputs import check_blobs
 from .requests import MODEL_ID
+from .s3_server import serving  # noqa: F401
 from .test_store_database import disk  # noqa: F401
 
 KILLS = 20
@@ -298,19 +299,17 @@ def test_killed_on_a_disk_that_is_full(
 
 
 def test_killed_while_blobs_go_to_s3(
-    sqlite_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_place: Path, tmp_path: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with s3_server.serve() as endpoint:
-        s3_server.make_bucket(endpoint)
-        for name, value in s3_server.environment(endpoint).items():
-            monkeypatch.setenv(name, value)
-        nursery = Nursery(tmp_path)
-        blobs = f"s3://{s3_server.BUCKET}"
-        for _ in range(3):
-            worker = nursery.start(str(sqlite_place), blobs)
-            worker.wait_until(random.randrange(2, 12))
-            worker.kill()
-            # The server ends what it was asked for.
-            sleep(0.2)
-            check(str(sqlite_place), blobs, worker.kept())
-        nursery.close()
+    for name, value in s3_server.environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    nursery = Nursery(tmp_path)
+    blobs = f"s3://{s3_server.BUCKET}/{tmp_path.name}"
+    for _ in range(3):
+        worker = nursery.start(str(sqlite_place), blobs)
+        worker.wait_until(random.randrange(2, 12))
+        worker.kill()
+        # The server ends what it was asked for.
+        sleep(0.2)
+        check(str(sqlite_place), blobs, worker.kept())
+    nursery.close()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import time
 
@@ -30,6 +30,7 @@ from pixano_cli.inference_store.blobs import (
 from pixano_cli.media.flight import path_of
 
 from . import s3_server
+from .s3_server import serving  # noqa: F401
 from .test_store_database import disk  # noqa: F401
 
 HOSTILE = [
@@ -62,13 +63,6 @@ HOSTILE = [
     ".incoming/x",
     ".INCOMING",
 ]
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    with s3_server.serve() as endpoint:
-        s3_server.make_bucket(endpoint)
-        yield endpoint
 
 
 @pytest.fixture

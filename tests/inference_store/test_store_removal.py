@@ -202,6 +202,7 @@ class TestDeleteMany:
     def test_more_than_a_batch(self, store: istore.Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """In several transactions, none of which holds more than a batch."""
         monkeypatch.setattr(removal, "BATCH", 10)
+        monkeypatch.setattr(removal, "LONGEST_WRITE_S", 0)
         sizes = []
         whole = removal.remove
 
@@ -222,6 +223,7 @@ class TestDeleteMany:
     ) -> None:
         """Under the very ids that were chosen, too, and on rows of the same number."""
         monkeypatch.setattr(removal, "BATCH", 2)
+        monkeypatch.setattr(removal, "LONGEST_WRITE_S", 0)
         for name in "abcd":
             create(name)
         whole = removal.discard

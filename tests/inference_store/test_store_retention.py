@@ -165,6 +165,13 @@ def tasks(**asked: Any) -> list[RetentionTask]:
     return filter_retention_tasks(MODEL_ID, NewGetRetentionTasksRequest(**asked))
 
 
+def small_batches(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Remove so many records in a transaction, and look for three times as many at once."""
+    monkeypatch.setattr(retention, "BATCH", size)
+    monkeypatch.setattr(retention, "PAGE", 3 * size)
+    monkeypatch.setattr(retention, "LONGEST_WRITE_S", 0)
+
+
 class TestPolicy:
     def test_is_returned_and_found(self, store: istore.Store) -> None:
         made = policy(24, 12, DeleteAction.HARD, 6)
@@ -607,8 +614,7 @@ class TestTasks:
         self, store: istore.Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By others, while batches are removed; its totals stand from the start."""
-        for module in (removal, retention):
-            monkeypatch.setattr(module, "BATCH", 2)
+        small_batches(monkeypatch, 2)
         for number in range(5):
             keep(str(number), str(number).encode())
         clock.pass_hours(6)
@@ -637,8 +643,7 @@ class TestTasks:
     def test_failing_one_keeps_what_is_done(
         self, store: istore.Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in (removal, retention):
-            monkeypatch.setattr(module, "BATCH", 2)
+        small_batches(monkeypatch, 2)
         for number in range(5):
             keep(str(number), str(number).encode())
         clock.pass_hours(11)
@@ -667,7 +672,7 @@ class TestTasks:
     def test_stops_when_its_policy_is_the_model_s_no_more(
         self, store: istore.Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: str
     ) -> None:
-        monkeypatch.setattr(retention, "BATCH", 2)
+        small_batches(monkeypatch, 2)
         for number in range(5):
             keep(str(number), str(number).encode())
         clock.pass_hours(11)

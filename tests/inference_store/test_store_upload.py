@@ -26,19 +26,13 @@ from pixano_cli.media.flight import path_of
 from . import s3_server
 from .inputs import answer, check_blobs, create_with_data, ledger, named_keys
 from .requests import CAT, MODEL_ID, create, inference
+from .s3_server import serving  # noqa: F401
 from .test_store_blob_ledger import remove_records
 from .test_store_database import disk  # noqa: F401
 
 NAN = float("nan")
 DAY_US = 24 * 3600 * 1_000_000
 TEXT = st.text(st.characters(codec="utf-8"))
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    with s3_server.serve() as endpoint:
-        s3_server.make_bucket(endpoint)
-        yield endpoint
 
 
 @pytest.fixture(params=["folder", "s3"])
