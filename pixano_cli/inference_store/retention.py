@@ -7,7 +7,6 @@ a kill leaves none of it half done. There is no daemon: whoever opens a store ru
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,14 +32,16 @@ from sqlalchemy import (
 )
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import process, schema
-from pixano_cli.inference_store.blob_ledger import GRACE_US, LONGEST_WRITE_S, collect, discard
+from pixano_cli.inference_store import schema
+from pixano_cli.inference_store.blob_ledger import LONGEST_WRITE_S, collect, discard
 from pixano_cli.inference_store.blobs import BlobStorage
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.database import Store, now
 from pixano_cli.inference_store.models import DeleteAction
 from pixano_cli.inference_store.models import RetentionTaskState as State
 from pixano_cli.inference_store.removal import BATCH, clear_inputs, hide, remove
+from pixano_cli.inference_store.task_owner import is_abandoned as is_abandoned
+from pixano_cli.inference_store.task_owner import this_process
 
 HOUR_US = 3_600_000_000
 PAGE = 10_000
@@ -118,7 +119,7 @@ def begin(connection: Connection, policy: Row[Any], state: State, *, dry_run: bo
             "maximum_record_age_limit": job.record_limit,
             "maximum_blob_age_limit": job.blob_limit,
             "created_at": time,
-            "owner": _owner(),
+            "owner": this_process(),
         },
     )
     if not dry_run:
@@ -243,22 +244,6 @@ def _end_exports(store: Store, blobs: BlobStorage) -> None:
     sweep(store, blobs)
 
 
-def is_abandoned(owner: str | None, created_at: int) -> bool:
-    """Return whether the process is gone that a task's row says it was begun by, and when.
-
-    Another host's processes are not seen from here: those are given a day.
-    """
-    host, pid, since = (owner or "  ").rsplit(" ", 2)
-    if host != process.host():
-        return created_at < now() - GRACE_US
-    return not process.is_alive(int(pid), since or None)
-
-
-def _owner() -> str:
-    pid = os.getpid()
-    return f"{process.host()} {pid} {process.started(pid) or ''}"
-
-
 def _limit(time: int, hours: int) -> int:
     # Nothing is older than 1970.
     return max(0, time - hours * HOUR_US)
@@ -346,7 +331,7 @@ def _in_batches(
         if not page:
             return
         last = (page[-1].created_at, page[-1].inference_id)
-        rows = [row.id for row in page]
+        rows: Sequence[int] = [row.id for row in page]
         while rows:
             rows = _remove_some(store, blobs, job, condition, act, rows, counted=counted)
 

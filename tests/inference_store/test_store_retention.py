@@ -21,7 +21,7 @@ from sqlalchemy import Table, func, select, update
 
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import process, removal, retention, schema
+from pixano_cli.inference_store import process, retention, schema
 from pixano_cli.inference_store.blobs import FolderBlobs, data_key
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.inference import create_inference_storage_request
