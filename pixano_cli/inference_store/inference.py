@@ -14,6 +14,7 @@ from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import blob_ledger, removal, schema, values
 from pixano_cli.inference_store.blobs import check_key, data_key
 from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
+from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.filters import selected
 from pixano_cli.inference_store.metadata import check_metadata, get_data_hash, metadata_of
 from pixano_cli.inference_store.models import (
@@ -40,7 +41,7 @@ from pixano_cli.inference_store.records import (
 )
 from pixano_cli.inference_store.register import registered
 from pixano_cli.inference_store.times import from_microseconds
-from pixano_cli.inference_store.upload import put_with_record
+from pixano_cli.inference_store.upload import presigned, put_with_record
 
 ACTIONS: Mapping[TaskType, tuple[InferenceAction, ...]] = {
     TaskType.IMAGE_CLASSIFICATION: (
@@ -143,7 +144,12 @@ def create_inference_storage_request(
 
 
 def get_inference(model_id: str, inference_id: str) -> Inference | None:
-    """Return an inference; None if there is none with this id."""
+    """Return an inference; None if there is none with this id.
+
+    Raises:
+        StoreError: If databases cannot hold such ids.
+    """
+    values.check_ids(model_id, inference_id)
     query = _all.where(
         _table.c.model_id == model_id, _table.c.inference_id == inference_id, _visible
     )
@@ -153,28 +159,18 @@ def get_inference(model_id: str, inference_id: str) -> Inference | None:
 
 
 def filter_inferences(model_id: str, request_body: NewGetInferencesRequest) -> list[Inference]:
-    """Return a page of the inferences that pass the filters.
+    """Return a page of the inferences that pass the filters, with URLs to their inputs if asked.
 
     Raises:
         StoreError: If a filter or the pagination is not valid, if an embedding to search by is
-            not of the model's size, or if it asks for what this version does not do: presigned
-            URLs.
+            not of the model's size, or if the storage of inputs fails.
     """
-    refuse_unsupported(request_body)
-    filters, pagination = request_body.filters, request_body.pagination
     store = current_store()
     with reading(store) as connection:
-        if request_body.embedding_filters is None:
-            return inferences_of(connection, find_page(connection, model_id, filters, pagination))
-        # Imported where it is needed, as numpy takes longer than all else here.
-        from pixano_cli.inference_store.similarity import find_by_embedding
-
-        distances = find_by_embedding(
-            connection, store.folder, model_id, filters, request_body.embedding_filters, pagination
-        )
-        found = inferences_of(connection, list(distances))
-    for inference, distance in zip(found, distances.values(), strict=True):
-        inference.embedding_distance = distance
+        found = _found(connection, store, model_id, request_body)
+    if request_body.presign:
+        for inference in found:
+            inference.presigned_url = presigned(store, inference.data_storage_key)
     return found
 
 
@@ -184,7 +180,6 @@ def count_inferences(model_id: str, request_body: NewGetInferencesRequest) -> in
     Raises:
         StoreError: As `filter_inferences`.
     """
-    refuse_unsupported(request_body)
     filters = request_body.filters
     with reading() as connection:
         if request_body.embedding_filters is None:
@@ -192,6 +187,24 @@ def count_inferences(model_id: str, request_body: NewGetInferencesRequest) -> in
         from pixano_cli.inference_store.similarity import count_by_embedding
 
         return count_by_embedding(connection, model_id, filters, request_body.embedding_filters)
+
+
+def _found(
+    connection: Connection, store: Store, model_id: str, request: NewGetInferencesRequest
+) -> list[Inference]:
+    filters, pagination = request.filters, request.pagination
+    if request.embedding_filters is None:
+        return inferences_of(connection, find_page(connection, model_id, filters, pagination))
+    # Imported where it is needed, as numpy takes longer than all else here.
+    from pixano_cli.inference_store.similarity import find_by_embedding
+
+    distances = find_by_embedding(
+        connection, store.folder, model_id, filters, request.embedding_filters, pagination
+    )
+    found = inferences_of(connection, list(distances))
+    for inference, distance in zip(found, distances.values(), strict=True):
+        inference.embedding_distance = distance
+    return found
 
 
 def inferences_of(connection: Connection, rows: Sequence[int]) -> list[Inference]:
@@ -203,16 +216,6 @@ def inferences_of(connection: Connection, rows: Sequence[int]) -> list[Inference
         for row in connection.execute(_all.where(_table.c.id.in_(some))):
             found[row.id] = _inference(row, metadata[row.id])
     return [found[row] for row in rows]
-
-
-def refuse_unsupported(request: NewGetInferencesRequest) -> None:
-    """Refuse what this version does not do, rather than leave it out of an answer.
-
-    Raises:
-        StoreError: If the request wants presigned URLs.
-    """
-    if request.presign:
-        raise StoreError("presign: the store of this version keeps no inputs to give URLs to")
 
 
 def delete_inference(model_id: str, inference_id: str) -> str | None:
@@ -227,6 +230,7 @@ def delete_inference(model_id: str, inference_id: str) -> str | None:
     Raises:
         StoreError: If the database or the storage of inputs fails.
     """
+    values.check_ids(model_id, inference_id)
     store = current_store()
     with writing(store) as connection:
         removed = removal.remove_one(connection, model_id, inference_id)

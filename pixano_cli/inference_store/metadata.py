@@ -70,6 +70,7 @@ def delete_metadata(model_id: str, inference_id: str, key: str) -> str | None:
     Returns:
         The key; None if the inference is not there or does not have it.
     """
+    values.check_text("metadata key", key)
     with writing() as connection:
         row = connection.execute(_row_id(model_id, inference_id)).scalar_one_or_none()
         if row is None:
@@ -161,6 +162,7 @@ def check_metadata(key: str, value: str) -> None:
 
 
 def _row_id(model_id: str, inference_id: str) -> Any:
+    values.check_ids(model_id, inference_id)
     return select(_inferences.c.id).where(
         _inferences.c.model_id == model_id,
         _inferences.c.inference_id == inference_id,

@@ -30,8 +30,13 @@ def register_model_for_inference_storage(request_body: NewRegisterModelRequest) 
 
 
 def get_registered_model(model_id: str) -> Model | None:
-    """Return what is known of a registered model; None if it is not registered."""
+    """Return what is known of a registered model; None if it is not registered.
+
+    Raises:
+        StoreError: If databases cannot hold such an id.
+    """
     models = schema.models
+    values.check_text("model_id", model_id)
     with reading() as connection:
         row = connection.execute(select(models).where(models.c.model_id == model_id)).first()
     if row is None:

@@ -37,6 +37,9 @@ DIRECT_BYTES = 2**26
 DEEPEST_PAGE = 16_000
 """Where a page ends later, counting from the nearest, all that pass are read."""
 
+SPARE = 100
+"""How many more candidates than the page needs are tried first, as some may not pass."""
+
 MOST_TRIED = 20_000
 """How many candidates are tried before it is asked which pass at all."""
 
@@ -197,7 +200,7 @@ def _try(
     measured = _Measured(np.empty(0, np.int64), np.empty(0))
     most = max(MOST_TRIED, 4 * page.end)
     tried, done = 0, np.zeros(len(limits), np.bool_)
-    wanted = 2 * page.end + 64
+    wanted = page.end + SPARE
     edge = -np.inf
     while tried < len(limits):
         if wanted < len(limits):

@@ -199,6 +199,16 @@ def check_text(what: str, value: str) -> str:
     return value
 
 
+def check_ids(model_id: str, inference_id: str) -> None:
+    """Refuse ids to look for that no database holds, which not every one says.
+
+    Raises:
+        UnstorableError: If one holds a NUL or half a surrogate pair.
+    """
+    check_text("model_id", model_id)
+    check_text("inference_id", inference_id)
+
+
 def check_name(what: str, value: str) -> str:
     """Return a text that every database can hold and index whole.
 

@@ -179,10 +179,6 @@ class VectorFile:
             return None
         return Recorded(count, seen, created_at)
 
-    def cut(self) -> None:
-        """Remove what is behind the entries, of a process that was killed; the lock is held."""
-        os.ftruncate(self._descriptor, _HEADER.size + self.recorded.count * self.entry_size)
-
     def append(self, vectors: Doubles, positions: Sequence[int], created_at: Sequence[int]) -> None:
         """Append entries and record them; the lock is held.
 

@@ -130,7 +130,6 @@ def _bring_up_to_date(
     newest = connection.execute(_positions.order_by(_embeddings.c.position.desc()).limit(1)).first()
     if newest is None or newest.position <= header.seen:
         return True
-    file.cut()
     unseen = [*_of_model(model_id), _embeddings.c.position > header.seen]
     _check_room(connection, file, newest.position - header.seen, unseen)
     query = _positions.add_columns(_embeddings.c.vector).where(*unseen)

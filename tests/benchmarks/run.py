@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 
 from again import again
+from export_store import export_store
 from figure import Figure
 from help import start
 from memory import memory
@@ -34,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "help": start,
     "outputs": outputs,
     "segment": segment,
+    "export-store": export_store,
 }
 
 QUIET = 0.05

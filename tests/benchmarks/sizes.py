@@ -19,6 +19,8 @@ class Sizes:
     output_few: int = 100_000
     output_many: int = 1_000_000
     segment_images: int = 12
+    export_few: int = 100_000
+    export_many: int = 1_000_000
 
 
 QUICK = Sizes(
@@ -32,5 +34,7 @@ QUICK = Sizes(
     output_few=20,
     output_many=100,
     segment_images=2,
+    export_few=10,
+    export_many=30,
 )
 """Just enough to see that every benchmark works; what is required of time need not hold."""

@@ -25,6 +25,7 @@ def test_every_benchmark_gives_its_figures(tmp_path: Path) -> None:
         "help",
         "outputs",
         "segment",
+        "export-store",
     }
     lines = [line for line in ended.stdout.splitlines() if ", ratio " in line]
     assert len(lines) == len(figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
 
-from .requests import CAT, MODEL_ID, create, found, inference, registration, search
+from .requests import CAT, MODEL_ID, create, found, inference, registration, search, texts
 
 NAN = float("nan")
 
@@ -165,7 +166,10 @@ def test_each_task_has_its_list(
         (inference(elements=[{"label": "a", "area": [NAN]}]), "cannot be written as JSON"),
         (inference(elements=[{"label": "a", "area": 10**30}]), "cannot be written as JSON"),
         (inference(elements=[{"label": "a", "area": {1}}]), "cannot be written as JSON"),
-        (inference(elements=[{"label": "a\ud800"}]), "cannot be written as JSON"),
+        (inference(elements=[{"label": "a\ud800"}]), "element 0: label .* half a surrogate pair"),
+        (inference(elements=[{"label": "a\0"}]), "element 0: label .* a NUL character"),
+        (inference(elements=[{"label": "a" * 501}]), "label .* has 501 characters"),
+        (inference(elements=[{"label": "a", "area": "\ud800"}]), "cannot be written as JSON"),
         (inference(answer="image_classification"), "image_classification is not an answer"),
         (inference(elements=None, embedding=[1.0]), "registered for 0"),
         (inference(embedding=[1.0]), "not both"),
@@ -179,9 +183,17 @@ def test_each_task_has_its_list(
         (inference(latitude=1.0), "latitude and longitude, or neither"),
         (inference(latitude=90.5, longitude=0.0), "no point on the globe"),
         (inference(latitude=NAN, longitude=0.0), "no point on the globe"),
-        (inference("\ud800"), "cannot hold a value"),
-        (inference(data_source="\udfff"), "cannot hold a value"),
-        (inference(metadata={"a": ("string", "\ud800")}), "cannot hold a value"),
+        (inference("\ud800"), "inference_id .* half a surrogate pair"),
+        (inference("a\0"), "inference_id .* a NUL character"),
+        (inference("a" * 501), "inference_id .* has 501 characters: 500 is the most"),
+        (inference("é" * 401), "inference_id .* takes 802 bytes in UTF-8: 800 is the most"),
+        (inference(data_hash="a" * 501), "data_hash .* has 501 characters"),
+        (inference(data_source="\udfff"), "data_source .* half a surrogate pair"),
+        (inference(data_source="\0"), "data_source .* a NUL character"),
+        (inference(metadata={"a": ("string", "\ud800")}), "metadata 'a': its value .* half a"),
+        (inference(metadata={"a": ("json", "\0")}), "metadata 'a': its value .* a NUL"),
+        (inference(metadata={"\0": ("string", "a")}), "metadata key .* a NUL"),
+        (inference(metadata={"a" * 501: ("string", "a")}), "metadata key .* has 501 characters"),
     ],
 )
 def test_what_cannot_be_stored_whole_is_refused(
@@ -307,12 +319,57 @@ def test_nothing_is_found_for_an_unknown_model(store: istore.Store) -> None:
     assert istore.count_inferences("other", search()) == 0
 
 
-def test_text_that_no_database_holds_is_one_error(store: istore.Store) -> None:
-    for call in (istore.get_inference, istore.delete_inference, istore.get_metadata):
-        with pytest.raises(StoreError, match="cannot hold a value"):
-            call(MODEL_ID, "\ud800")
-    with pytest.raises(StoreError, match="cannot hold a value"):
-        found(data_source_filter="\ud800")
+@pytest.mark.parametrize("text", ["a\0", "\ud800"])
+def test_text_that_no_database_holds_is_one_error(store: istore.Store, text: str) -> None:
+    create()
+    functions = (istore.get_inference, istore.delete_inference, istore.get_metadata)
+    for function in functions:
+        for ids in ((MODEL_ID, text), (text, "one")):
+            with pytest.raises(StoreError, match="which databases cannot store"):
+                function(*ids)
+    with pytest.raises(StoreError, match="which databases cannot store"):
+        istore.delete_metadata(MODEL_ID, "one", text)
+    with pytest.raises(StoreError, match="which databases cannot store"):
+        istore.get_registered_model(text)
+
+
+def test_longest_names_are_kept(store: istore.Store) -> None:
+    """Also where nothing about them can be shortened, which PostgreSQL tries in its indexes."""
+    random = Random(0)
+
+    def longest(size: int = 200) -> str:
+        return "".join(chr(random.randrange(0x10000, 0x110000)) for _ in range(size))
+
+    model_id, name, key, label, source = (longest() for _ in range(5))
+    value, path = longest(2000), longest(98)
+    istore.register_model_for_inference_storage(registration(model_id))
+    created = create(
+        name,
+        [{"label": label, "score": 0.5}],
+        model_id=model_id,
+        data_hash=longest(),
+        data_source=source + "x" * 10_000,
+        metadata={
+            key: ("string", value),
+            path: ("json", f'{{"{path}": "{value}"}}'),
+            longest(): ("int", "9" * 4000),
+        },
+    )
+    assert istore.get_inference(model_id, name) == created
+    asked = search(
+        data_source_filter=source + "x" * 10_000,
+        metadata_filter=[
+            {"key": key, "operator": "=", "type": "string", "value": value},
+            {
+                "key": f"{path}.{path}",
+                "operator": "in",
+                "type": "json.string",
+                "value": f"[{value}]",
+            },
+        ],
+        deconstructed_inference_filter={"labels": [label]},
+    )
+    assert istore.filter_inferences(model_id, asked) == [created]
 
 
 json_values = st.recursive(
@@ -327,7 +384,7 @@ json_values = st.recursive(
 element = st.builds(
     lambda extra, label, score: {**extra, "label": label, **score},
     st.dictionaries(st.text(), json_values, max_size=3),
-    st.text(),
+    texts(),
     st.fixed_dictionaries({}, optional={"score": st.none() | st.floats(0, 1)}),
 )
 
@@ -338,10 +395,10 @@ element = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    inference_id=st.text(),
+    inference_id=texts(),
     elements=st.lists(element, max_size=4),
     metadata=st.dictionaries(
-        st.text(), st.tuples(st.sampled_from(["string", "int", "float", "json"]), st.text())
+        texts(), st.tuples(st.sampled_from(["string", "int", "float", "json"]), texts())
     ),
 )
 def test_any_content_comes_back_as_it_went_in(

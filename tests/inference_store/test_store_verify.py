@@ -535,7 +535,7 @@ steps = st.lists(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=steps, texts=st.lists(st.text(), min_size=1, max_size=3))
 def test_whatever_is_done_leaves_a_sound_store(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from pixano_cli.cli import export
 from pixano_cli.cli.store import change, counts, find, look, order, retention
 
 app = typer.Typer()
@@ -18,5 +19,6 @@ app.command("protect")(change.protect)
 app.command("delete")(change.delete)
 app.command("similar")(find.similar)
 app.add_typer(retention.app, name="retention")
+app.command("export")(export.export_records)
 app.command("vacuum")(order.vacuum)
 app.command("verify")(order.verify)
