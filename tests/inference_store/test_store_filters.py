@@ -11,7 +11,9 @@ from sqlalchemy import update
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
+from pixano_cli.media.flight import path_of
 
+from .inputs import create_with_data
 from .requests import MODEL_ID, create, found, registration, search
 
 
@@ -355,20 +357,16 @@ def test_pages_that_are_none_are_refused(
         found(istore.Pagination(**asked))
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"embedding_filters": {"query_embedding": [1.0]}}, "search by embedding is not"),
-        ({"presign": True}, "presign"),
-    ],
-)
-def test_what_is_not_done_yet_is_not_left_out_silently(
-    store: istore.Store, asked: dict[str, Any], said: str
-) -> None:
-    request = istore.NewGetInferencesRequest.model_validate(asked)
-    for call in (istore.filter_inferences, istore.count_inferences):
-        with pytest.raises(StoreError, match=said):
-            call(MODEL_ID, request)
+def test_urls_to_inputs_are_given_where_asked_for(store: istore.Store) -> None:
+    create_with_data("kept", b"an image")
+    create("not kept")
+    request = istore.NewGetInferencesRequest(presign=True)
+    kept, other = istore.filter_inferences(MODEL_ID, request)
+    assert kept.presigned_url is not None
+    assert path_of(kept.presigned_url).read_bytes() == b"an image"
+    assert other.presigned_url is None
+    plain = istore.filter_inferences(MODEL_ID, istore.NewGetInferencesRequest())
+    assert [each.presigned_url for each in plain] == [None, None]
 
 
 def test_metadata_of_a_large_page(store: istore.Store) -> None:

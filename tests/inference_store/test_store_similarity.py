@@ -120,10 +120,13 @@ def distance(metric: str, one: Sequence[float], other: Sequence[float]) -> float
 
 
 @contextmanager
-def through_the_file(*, few: int = 0, tried: int = 20_000, deepest: int = 16_000) -> Iterator[None]:
+def through_the_file(
+    *, few: int = 0, spare: int = 0, tried: int = 20_000, deepest: int = 16_000
+) -> Iterator[None]:
     """Make a search in a store of a few records look for them as if there were a million."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "DIRECT_BYTES", few * 8 * DIMENSION)
+        patch.setattr(similarity, "SPARE", spare)
         patch.setattr(similarity, "MOST_TRIED", tried)
         patch.setattr(similarity, "DEEPEST_PAGE", deepest)
         patch.setattr(pages, "FEW", few)
@@ -154,6 +157,7 @@ searches = st.fixed_dictionaries(
 ways = st.fixed_dictionaries(
     {
         "few": st.sampled_from([0, 0, 0, 2, 100]),
+        "spare": st.sampled_from([0, 0, 1, 100]),
         "tried": st.sampled_from([1, 4, 20_000]),
         "deepest": st.sampled_from([2, 16_000]),
     }
@@ -313,6 +317,34 @@ def test_the_nearest_of_many(store: istore.Store) -> None:
                     keys[order].tolist(), rel=1e-12
                 )
     assert list((store.folder / "vectors").glob("*.f32"))
+
+
+def test_those_that_float32_cannot_tell_apart(store: istore.Store) -> None:
+    """The nearest are not among the first that are tried, nor are they the first of those."""
+    generator = np.random.default_rng(4)
+    model_id = new_model()
+    centre = generator.standard_normal(DIMENSION)
+    rows = [centre + generator.standard_normal(DIMENSION) * 1e-7 for _ in range(400)]
+    # Some of them are the same.
+    rows += rows[:100]
+    put(
+        store,
+        model_id,
+        [Embedded(f"{index:03}", tuple(row.tolist()), "s", "") for index, row in enumerate(rows)],
+    )
+    for metric in METRICS:
+        for direction in ("asc", "desc"):
+            request = asked(centre.tolist(), metric, direction=direction, limit=500)
+            everything = istore.filter_inferences(model_id, request)
+            assert len({each.inference_id for each in everything}) == 500
+            for offset in (0, 10, 100, 497):
+                request = asked(
+                    centre.tolist(), metric, direction=direction, limit=4, offset=offset
+                )
+                for spare in (0, 30):
+                    with through_the_file(spare=spare):
+                        found = istore.filter_inferences(model_id, request)
+                    assert found == everything[offset : offset + 4]
 
 
 class TestWhatIsAsked:

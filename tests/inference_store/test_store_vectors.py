@@ -208,6 +208,7 @@ class TestOtherDatabases:
             for start, stop in ((300, 320), (320, COUNT)):
                 put(store, dict(zip(names[start:stop], rows[start:stop], strict=True)))
                 check(rows[:stop])
+                assert nearest(rows[stop - 1], 1) == names[stop - 1 : stop]
 
     def test_another_store_in_its_place(
         self, filled: istore.Store, rows: Rows, new_places: Callable[[int], list[str]]
