@@ -243,11 +243,12 @@ class FolderBlobs:
     def _make_folder(self, folder: Path) -> None:
         """Make a folder in this one, one below the other, so that each lasts a power cut."""
         if not self.folder.is_dir():
-            if self.folder.exists():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
                 raise NotADirectoryError(
                     errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(self.folder)
-                )
-            self.folder.mkdir(parents=True, exist_ok=True)
+                ) from error
             _sync_folder(self.folder.parent)
         at = self.folder
         for part in folder.relative_to(self.folder).parts:

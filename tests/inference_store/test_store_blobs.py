@@ -257,6 +257,27 @@ class TestFolder:
         assert path_of(folder.get_url(key)).read_bytes() == b"uploaded"
         assert folder.get_url(key) == url
 
+    def test_is_made_by_several_at_once(self, tmp_path: Path) -> None:
+        errors: list[BaseException] = []
+        together = threading.Barrier(8)
+
+        def work(me: int) -> None:
+            for turn in range(40):
+                together.wait(30)
+                try:
+                    FolderBlobs(tmp_path / str(turn) / "blobs").put(f"a/b/{me}", b"1")
+                except BaseException as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(me,)) for me in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        for turn in range(40):
+            assert len(list(FolderBlobs(tmp_path / str(turn) / "blobs").keys())) == 8
+
     def test_permissions_are_those_of_the_umask(self, folder: FolderBlobs) -> None:
         before = os.umask(0o027)
         try:

@@ -189,6 +189,19 @@ class TestWithData:
         assert got(presigned(store, created.data_storage_key)) == content
         check_blobs(store)
 
+    def test_a_search_gives_urls_where_asked(self, store: istore.Store, blobs: BlobStorage) -> None:
+        create_with_data("one", b"x")
+        create("two", data_storage_key="theirs/2")
+        create("three")
+        asked = istore.NewGetInferencesRequest(presign=True)
+        one, two, three = istore.filter_inferences(MODEL_ID, asked)
+        assert got(one.presigned_url) == b"x"
+        assert two.presigned_url is not None
+        assert three.presigned_url is None
+        assert istore.count_inferences(MODEL_ID, asked) == 3
+        not_asked = istore.filter_inferences(MODEL_ID, istore.NewGetInferencesRequest())
+        assert [each.presigned_url for each in not_asked] == [None] * 3
+
     def test_without_data(self, store: istore.Store, folder: FolderBlobs) -> None:
         created = istore.create_inference_storage_request(MODEL_ID, "one", None, inference().data)
         assert created is not None
