@@ -14,15 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pixano_cli.annotate.commands import detect, embed, segment
+    from pixano_cli.annotate.commands import caption, detect, embed, segment
     from pixano_cli.annotate.export import export
     from pixano_cli.annotate.summary import Summary
 
 __version__ = "0.1.0"
-__all__ = ["Summary", "__version__", "detect", "embed", "export", "segment"]
+__all__ = ["Summary", "__version__", "caption", "detect", "embed", "export", "segment"]
 
 _HOMES = {
     "Summary": "pixano_cli.annotate.summary",
+    "caption": "pixano_cli.annotate.commands",
     "detect": "pixano_cli.annotate.commands",
     "segment": "pixano_cli.annotate.commands",
     "embed": "pixano_cli.annotate.commands",

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.outputs import Images, Output, Write
-from pixano_cli.annotate.task import ANSWER_TIMEOUT_S, Image, record, registration
+from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S
+from pixano_cli.annotate.task import Image, record, registration
 from pixano_cli.formats.embeddings import EmbeddedImage, write_embeddings
 from pixano_cli.inference.embedding import ImageEmbeddingInput, ImageEmbeddingOutput
 from pixano_cli.inference.errors import InferenceError
@@ -35,12 +36,14 @@ class Embedding:
         request: What is asked.
         size: Numbers in a vector. None if the provider cannot tell: then it is what the model is
             registered with, or else what it answers first.
+        timeout: Seconds for an answer.
         name: Name of the command.
     """
 
     provider: InferenceProvider
     request: Request
     size: int | None
+    timeout: float = ANSWER_TIMEOUT_S
     name: str = "embed"
     _registering: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -66,7 +69,7 @@ class Embedding:
             return []
         result = await self.provider.image_embedding(
             ImageEmbeddingInput(image=image.url, model=self.request.model),
-            timeout=ANSWER_TIMEOUT_S,
+            timeout=self.timeout,
         )
         vector = checked_vector(result.data)
         async with self._registering:
@@ -77,7 +80,7 @@ class Embedding:
                 f"the model's answer is malformed: a vector of {len(vector)} numbers, where "
                 f"{self.size} are recorded of it: if it is another model now, use another store"
             )
-        return [record(image, self.request, embedding=vector)]
+        return [record(image, self.request, embedding=vector, said=result.metadata)]
 
     def _register(self, store: Store, size: int) -> int:
         """Register the model with this size, if it is not with another; return which."""

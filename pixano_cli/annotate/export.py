@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from pixano_cli.annotate.captions import Captions
 from pixano_cli.annotate.embedding import Embeddings
 from pixano_cli.annotate.job import provenance, until_stopped
 from pixano_cli.annotate.outputs import (
@@ -48,7 +49,7 @@ def export(
     Args:
         outputs: The files to write; their suffixes choose the formats.
         run: Id of the run; None for the latest.
-        task: "detect", "segment" or "embed": the latest run of this task.
+        task: "detect", "segment", "caption" or "embed": the latest run of this task.
         threshold: Lowest score to write; None for the run's.
         classes: Which classes to write; None for the run's.
         categories: A file with the label set to write; None for the run's.
@@ -112,16 +113,19 @@ def _planned(
     categories: str | Path | None,
 ) -> tuple[tuple[Output, ...], Product[Any]]:
     """Return the outputs and what of a run's answers they hold."""
-    if "embedder" not in job["view"]:
+    view = job["view"]
+    if "embedder" not in view and "captioner" not in view:
         planned = plan_outputs(outputs, format_name)
         return planned, _shown(job, threshold, classes, categories)
     given = {"--threshold": threshold, "--classes": classes, "--categories": categories}
     for option, value in given.items():
         if value is not None:
             raise UsageError(
-                f"{option}: this run is of embed, and vectors have none: leave it out, or name "
-                "another run with --run or --task"
+                f"{option}: this run is of {job['task']}, and has no objects: leave it out, or "
+                "name another run with --run or --task"
             )
+    if "captioner" in view:
+        return plan_outputs(outputs, format_name), Captions.from_dict(job)
     return plan_outputs(outputs, format_name, embedding_format_of), Embeddings.from_dict(job)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from pixano_cli import __version__, formats
+from pixano_cli.annotate.estimate import estimate, sample
 from pixano_cli.annotate.identity import canonical_json
+from pixano_cli.annotate.limits import Limits
 from pixano_cli.annotate.outputs import (
     FormatOf,
     Output,
@@ -27,8 +29,9 @@ from pixano_cli.annotate.outputs import (
     write_run_file,
 )
 from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
+from pixano_cli.annotate.prices import find_price
 from pixano_cli.annotate.run import Progress, run_items
-from pixano_cli.annotate.settings import DEFAULT_DEVICE, Settings
+from pixano_cli.annotate.settings import DEFAULT_DEVICE, LOCAL, Settings
 from pixano_cli.annotate.summary import MaxFailures, Summary
 from pixano_cli.annotate.task import Task
 from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
@@ -64,17 +67,49 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do."""
+    """What a run would do.
+
+    Attributes:
+        task: Name of the command.
+        model: Name of the model.
+        provider: Name of the provider.
+        total: Number of files.
+        cached: Files that the record answers already.
+        requests: Requests to a server, about; None where none is asked.
+        tokens: Tokens sent and answered, estimated; None if the model uses none.
+        cost: What they cost in US dollars; None if no price is known.
+    """
 
     task: str
     model: str
     provider: str
     total: int
     cached: int
+    requests: int | None = None
+    tokens: tuple[int, int] | None = None
+    cost: float | None = None
+
+    @property
+    def pending(self) -> int:
+        """Files that the model would be asked about."""
+        return self.total - self.cached
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to the object that `--dry-run --json` prints."""
-        return asdict(self) | {"pending": self.total - self.cached}
+        told: dict[str, Any] = {
+            "task": self.task,
+            "model": self.model,
+            "provider": self.provider,
+            "total": self.total,
+            "cached": self.cached,
+            "pending": self.pending,
+        }
+        if self.requests is not None:
+            told["requests"] = self.requests
+        if self.tokens is not None:
+            told["tokens"] = {"prompt": self.tokens[0], "completion": self.tokens[1]}
+            told["cost"] = None if self.cost is None else round(self.cost, 6)
+        return told
 
 
 class Silence:
@@ -139,6 +174,7 @@ def execute(
         provider = _provider(settings)
         try:
             assignment = await command.assign(provider)
+            limits = _limits(settings, assignment.task)
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
                 run_id = _begin(store, sources, settings, assignment, planned)
@@ -159,12 +195,13 @@ def execute(
                             concurrency=settings.workers,
                             again=settings.overwrite,
                             stop=stop,
+                            limits=limits,
                             progress=progress,
                         )
                 finally:
                     progress.stop()
                 return _conclude(
-                    store, run_id, assignment, planned, total, started, max_failures, stop
+                    store, run_id, assignment, planned, total, started, max_failures, stop, limits
                 )
         finally:
             await provider.aclose()
@@ -194,18 +231,55 @@ def forecast(
         items = items_of(files, assignment.prompts)
         store = open_store(settings.store) if store_exists(settings.store) else None
         total = cached = 0
-        try:
+
+        def pending() -> Iterator[ledger.Item]:
+            nonlocal total, cached
             for page, recorded in _plan(store, items, settings, assignment.product):
                 total += len(page)
                 cached += len(recorded)
+                yield from (item for item in page if item.file_name not in recorded)
+
+        try:
+            some = sample(pending())
+            return _forecast(settings, task, total, cached, some, store)
         finally:
             if store:
                 store.close()
-        return Forecast(
-            task.name, task.requests[-1].model, task.requests[-1].provider, total, cached
-        )
 
     return _run(look())
+
+
+def _forecast(
+    settings: Settings,
+    task: Task,
+    total: int,
+    cached: int,
+    some: Sequence[ledger.Item],
+    store: Store | None,
+) -> Forecast:
+    last = task.requests[-1]
+    is_remote = last.provider != LOCAL
+    pending = total - cached
+    tokens = cost = None
+    used = [each for request in task.requests if (each := estimate(request, some, store))]
+    if used:
+        usage = {
+            name: round(pending * sum(each[name] for each in used))
+            for name in ("prompt_tokens", "completion_tokens")
+        }
+        tokens = usage["prompt_tokens"], usage["completion_tokens"]
+        price = find_price(last.provider, last.model, settings.prices)
+        cost = price.of(usage) if price else None
+    return Forecast(
+        task=task.name,
+        model=last.model,
+        provider=last.provider,
+        total=total,
+        cached=cached,
+        requests=pending * len(task.requests) if is_remote else None,
+        tokens=tokens,
+        cost=cost,
+    )
 
 
 def provenance(
@@ -250,10 +324,26 @@ def _provider(settings: Settings) -> InferenceProvider:
         "url": settings.url,
         "api_key_file": settings.api_key_file,
         "concurrency": settings.concurrency,
+        "rpm": settings.rpm,
+        "tpm": settings.tpm,
+        "max_side": settings.max_side,
+        "boxes": settings.box_format,
+        "dialect": settings.dialect,
         "batch_size": settings.batch_size,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return get_provider(settings.provider, **given)
+
+
+def _limits(settings: Settings, task: Task) -> Limits:
+    last = task.requests[-1]
+    price = find_price(last.provider, last.model, settings.prices)
+    if price is None and settings.max_cost is not None:
+        raise UsageError(
+            f"--max-cost: no price is known for {last.provider}'s {last.model}: "
+            "give it with --prices"
+        )
+    return Limits(price, max_cost=settings.max_cost, seconds=settings.time_limit)
 
 
 def _begin(
@@ -324,10 +414,14 @@ def _conclude(
     started: float,
     max_failures: MaxFailures,
     stop: threading.Event,
+    limits: Limits,
 ) -> Summary:
     task, product = assignment.task, assignment.product
     counts = ledger.count_items(store, run_id)
-    _check(stop, f" with {total - counts['pending']} of {total} files done")
+    done = f"{total - counts['pending']} of {total} files done"
+    _check(stop, f" with {done}")
+    if counts["pending"] and limits.reason is not None:
+        raise StoppedError(f"{limits.reason}; {done}: run the same command again to go on")
 
     origin = provenance(task.name, product, [each.to_dict() for each in task.requests])
     written = write_outputs(
@@ -352,6 +446,8 @@ def _conclude(
         seconds=monotonic() - started,
         outputs=tuple(str(output.path) for output in outputs),
         allowed=max_failures.allows(counts["failed"], total),
+        tokens=(limits.prompt_tokens, limits.completion_tokens) if limits.tokens else None,
+        cost=limits.cost,
     )
     with store.write() as connection:
         runs.finish_run(connection, run_id, summary.to_dict())

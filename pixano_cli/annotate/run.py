@@ -10,18 +10,19 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
+from pixano_cli.annotate.limits import Limits
 from pixano_cli.annotate.prompts import PromptError
 from pixano_cli.annotate.record import COMPANY, Recorder, is_fatal
-from pixano_cli.annotate.task import Image, Task
+from pixano_cli.annotate.task import Image, Task, usage_of
 from pixano_cli.errors import MediaError, ModelError
 from pixano_cli.formats.text import portable
-from pixano_cli.inference.errors import InferenceError
+from pixano_cli.inference.errors import InferenceError, ProviderDownError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Failure, Item, Outcome, Picture, Status, pages
 from pixano_cli.media import flight, identity
@@ -56,6 +57,7 @@ async def run_items(
     concurrency: int,
     again: bool,
     stop: threading.Event,
+    limits: Limits,
     progress: Progress,
 ) -> None:
     """Do a run's pending items.
@@ -67,15 +69,17 @@ async def run_items(
         concurrency: How many images the provider works on at once.
         again: Whether to ask also for what is recorded.
         stop: Once set, no new item is begun; those in flight are finished and recorded.
+        limits: As far as the run may go; what it used is counted there.
         progress: Told of every item.
 
     Raises:
         StoreError: If the store fails; what it has committed stays.
         ModelError: If the model cannot be loaded.
+        ProviderDownError: If the provider is away for good.
     """
     with Recorder(store, run_id, overwrite=again) as recorder:
         room = asyncio.Semaphore(concurrency + IN_MEMORY)
-        runner = _Runner(task, store, run_id, recorder, room, again, stop, progress)
+        runner = _Runner(task, store, run_id, recorder, room, again, stop, limits, progress)
         items = chain.from_iterable(pages(store, run_id, "pending"))
         try:
             async with asyncio.TaskGroup() as group:
@@ -95,6 +99,7 @@ class _Runner:
         room: asyncio.Semaphore,
         again: bool,
         stop: threading.Event,
+        limits: Limits,
         progress: Progress,
     ) -> None:
         self._task = task
@@ -104,21 +109,26 @@ class _Runner:
         self._room = room
         self._again = again
         self._stop = stop
+        self._limits = limits
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
         self._holders: Counter[str] = Counter()
         self._asked_again: set[tuple[str, str | None]] = set()
 
     async def work(self, items: Iterator[Item]) -> None:
-        """Do one item after the other until there are none, or until asked to stop."""
-        while not self._stop.is_set():
+        """Do one item after the other until there are none, or no more are to be begun."""
+        while not self._stop.is_set() and self._limits.reason is None:
             item = next(items, None)
             if item is None:
                 break
-            self._progress.advance(await self._do(item))
+            outcome = await self._do(item)
+            if outcome is None:
+                break
+            self._progress.advance(outcome)
         self._recorder.hurry()
 
-    async def _do(self, item: Item) -> Outcome:
+    async def _do(self, item: Item) -> Outcome | None:
+        """Do an item and return what became of it; None if it is left for another run."""
         picture: Picture | None = None
         try:
             async with AsyncExitStack() as until_recorded:
@@ -131,26 +141,37 @@ class _Runner:
                     with flight.hold(item.url, data):
                         outcome = await self._ask(Image(item, read, self._run_id, capture))
                     del data
+                if outcome is None:
+                    return None
                 if not outcome.records:
                     # There is nothing that other names of these bytes would have to wait for.
                     await until_recorded.aclose()
                 await self._recorder.record(outcome)
                 return outcome
         except Exception as error:
-            if is_fatal(error) or isinstance(error, ModelError):
+            if is_fatal(error) or isinstance(error, (ModelError, ProviderDownError)):
                 raise
             logger.debug("%s failed", item.file_name, exc_info=True)
             outcome = Outcome(item, "failed", picture, failure=describe_failure(error))
             await self._recorder.record(outcome)
             return outcome
 
-    async def _ask(self, image: Image) -> Outcome:
+    async def _ask(self, image: Image) -> Outcome | None:
         work = (image.picture.sha256, image.item.prompts)
         again = self._again and work not in self._asked_again
+        if not await self._limits.begin():
+            return None
+        usages: list[Mapping[str, int] | None] = []
         try:
             records = await self._task.ask(image, self._store, again=again)
+            usages = [usage_of(each) for each in records]
+        except InferenceError as error:
+            usages = [error.usage] if error.usage else []
+            raise
         except SystemExit as error:
             raise InferenceError(f"the model tried to end the program: {error!r}") from error
+        finally:
+            await self._limits.end(*usages)
         if again:
             self._asked_again.add(work)
         status: Status = "processed" if records else "cached"

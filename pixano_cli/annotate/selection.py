@@ -14,7 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
+from pixano_cli.errors import StoreError, UsageError
 
 # The command line imports this for `Filters` alone.
 if TYPE_CHECKING:
@@ -230,6 +230,22 @@ def type_meant(looks: str, stored: Collection[MetadataFilterType]) -> MetadataFi
     return next((each for each in wanted if each in stored), wanted[0])
 
 
+def whole_operand(operator: str, value: str) -> str | None:
+    """Return the integer that integers can be compared with, in place of a number with a fraction.
+
+    None where there is none: no integer equals 2.5, and a text is no number.
+    """
+    from pixano_cli.inference_store import values
+
+    number = values.read("float", value)
+    if not isinstance(number, float):
+        return None
+    low, high = math.floor(number), math.ceil(number)
+    if low == high or operator in (">", "<="):
+        return str(low)
+    return str(high) if operator in (">=", "<") else None
+
+
 def read_near(text: str) -> GeoCircle:
     """Read `LAT,LON,METRES`.
 
@@ -273,7 +289,7 @@ def read_time(option: str, text: str, at: datetime, *, end: bool = False) -> str
     try:
         moment = _moment(text.strip(), at, end)
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{option} {text!r}: {error or 'it is no time'}: {_TIME_FORMS}") from error
+        raise UsageError(f"{option} {text!r} is no time, or has no zone: {_TIME_FORMS}") from error
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
@@ -284,7 +300,7 @@ def _moment(text: str, at: datetime, end: bool) -> datetime:
     if _DATE.fullmatch(text):
         return datetime.combine(moment, time.max if end else time.min, UTC)
     if moment.tzinfo is None:
-        raise ValueError("its zone is not said")
+        raise ValueError("it has no zone")
     return moment.astimezone(UTC)
 
 
@@ -308,6 +324,7 @@ def _metadata_filter(text: str, filters: Filters, store: Store | None) -> Metada
     )
 
     meta = read_meta(text)
+    value = meta.value
     kind: MetadataFilterType
     if meta.type is not None:
         kind = MetadataFilterType(meta.type)
@@ -316,14 +333,19 @@ def _metadata_filter(text: str, filters: Filters, store: Store | None) -> Metada
     else:
         with store.read() as connection:
             stored = stored_types(connection, meta.key, filters.model_id)
-        kind = type_meant(looks_like(meta.operator, meta.value), stored)
+        kind = type_meant(looks_like(meta.operator, value), stored)
+        if kind not in stored and MetadataFilterType.INT in stored:
+            # Only a fraction is left without a type of numbers that the key has.
+            whole = whole_operand(meta.operator, value)
+            if whole is not None:
+                kind, value = MetadataFilterType.INT, whole
     try:
         values.check_name("its key", meta.key)
-        values.read_operand(kind.value.removeprefix("json."), meta.operator, meta.value)
+        values.read_operand(kind.value.removeprefix("json."), meta.operator, value)
     except StoreError as error:
         raise UsageError(f"--meta {text!r}: {error}") from error
     operator = MetadataFilterOperator(meta.operator)
-    return MetadataFilter(key=meta.key, operator=operator, type=kind, value=meta.value)
+    return MetadataFilter(key=meta.key, operator=operator, type=kind, value=value)
 
 
 def _unquoted(value: str) -> str | None:
@@ -372,6 +394,6 @@ def _check_texts(filters: Filters) -> None:
     texts += [(option, each) for option, each in single.items() if each is not None]
     for option, text in texts:
         try:
-            values.check_text("it", text)
-        except PixanoAnnotateError as error:
-            raise UsageError(f"{option}: {error}") from error
+            values.check_text(option, text)
+        except StoreError as error:
+            raise UsageError(str(error)) from error

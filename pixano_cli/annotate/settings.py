@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from pixano_cli.errors import UsageError
 from pixano_cli.processors import processors
 
 DEFAULT_DEVICE = "cpu"
-REMOTE_WORKERS = 8
+LOCAL = "local"
+REMOTE_WORKERS = 64
+ANSWER_TIMEOUT_S = 600.0
 
 
 class RunOptions(TypedDict, total=False):
@@ -23,6 +26,15 @@ class RunOptions(TypedDict, total=False):
     format: str | None
     batch_size: int | None
     concurrency: int | None
+    rpm: int | None
+    tpm: int | None
+    timeout: float
+    max_side: int | None
+    box_format: str | None
+    dialect: str | None
+    time_limit: float | None
+    max_cost: float | None
+    prices: str | Path | None
     device: str
     recursive: bool
     store: str | Path | None
@@ -52,8 +64,18 @@ class Settings:
         format: Format of the outputs, whatever their suffixes.
         batch_size: Most images a model is given at once, if it can take several; None leaves it
             to the model.
-        concurrency: How many images are worked on at once; None for one a processor, or eight
-            where a server works on them.
+        concurrency: How many images are worked on at once; None for one a processor, or as many
+            as a server keeps up with.
+        rpm: Most requests a minute to a server.
+        tpm: Most tokens a minute to a server.
+        timeout: Seconds for the answer to one request, with all its tries.
+        max_side: Longest side of an image that is sent to a server, in pixels; None sends all of
+            it. Boxes and masks come back in pixels of the whole image.
+        box_format: How a model that writes text writes boxes; None for what is known of the model.
+        dialect: Which generation a Pixano Inference server is; None finds out.
+        time_limit: Seconds after which no image is begun any more.
+        max_cost: Most that a run may spend, in US dollars.
+        prices: A file with what tokens cost, in place of the table that the tool has.
         device: Where a local model runs: cpu, cuda, or auto.
         recursive: Whether folders are searched with all that is below them.
         store: Folder of the inference store; None for PIXANO_STORE, else .pixano-annotate.
@@ -66,7 +88,7 @@ class Settings:
         UsageError: If a value is out of range.
     """
 
-    provider: str = "local"
+    provider: str = LOCAL
     url: str | None = None
     api_key_file: str | Path | None = None
     classes: Sequence[str] | None = None
@@ -74,6 +96,15 @@ class Settings:
     format: str | None = None
     batch_size: int | None = None
     concurrency: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    timeout: float = ANSWER_TIMEOUT_S
+    max_side: int | None = None
+    box_format: str | None = None
+    dialect: str | None = None
+    time_limit: float | None = None
+    max_cost: float | None = None
+    prices: str | Path | None = None
     device: str = DEFAULT_DEVICE
     recursive: bool = True
     store: str | Path | None = None
@@ -86,15 +117,19 @@ class Settings:
         """Check the values."""
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold {self.threshold}: a number from 0 to 1 is wanted")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"--batch-size {self.batch_size}: at least 1 is wanted")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise UsageError(f"--concurrency {self.concurrency}: at least 1 is wanted")
+        for option in ("batch_size", "concurrency", "rpm", "tpm", "max_side"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise UsageError(f"--{option.replace('_', '-')} {value}: at least 1 is wanted")
+        for option in ("timeout", "time_limit", "max_cost"):
+            value = getattr(self, option)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{option.replace('_', '-')} {value}: more than 0 is wanted")
         if self.classes is not None and not all(name.strip() for name in self.classes):
             raise UsageError("--classes: an empty name; give names separated by commas")
 
     @property
     def workers(self) -> int:
         """How many images are asked about at once: enough to fill a batch."""
-        by_default = processors() if self.provider == "local" else REMOTE_WORKERS
+        by_default = processors() if self.provider == LOCAL else REMOTE_WORKERS
         return max(self.concurrency or by_default, self.batch_size or 1)

@@ -27,6 +27,8 @@ class Summary:
         seconds: How long it took.
         outputs: The files written.
         allowed: Whether there were no more failures than allowed.
+        tokens: Tokens sent and answered, as a server reported them; None if none did.
+        cost: What they cost in US dollars; None if no price is known.
     """
 
     task: str
@@ -41,9 +43,15 @@ class Summary:
     seconds: float
     outputs: tuple[str, ...]
     allowed: bool = True
+    tokens: tuple[int, int] | None = None
+    cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to the summary object that `--json` prints."""
+        """Convert to the summary object that `--json` prints; what tokens cost only if any did."""
+        used: dict[str, Any] = {}
+        if self.tokens is not None:
+            used["tokens"] = {"prompt": self.tokens[0], "completion": self.tokens[1]}
+            used["cost"] = None if self.cost is None else round(self.cost, 6)
         return {
             "task": self.task,
             "model": self.model,
@@ -56,6 +64,7 @@ class Summary:
             "annotations": self.annotations,
             "seconds": round(self.seconds, 3),
             "outputs": [portable(output) for output in self.outputs],
+            **used,
         }
 
 

@@ -16,6 +16,7 @@ import orjson
 from pixano_cli import rle
 from pixano_cli.annotate.identity import Request, inference_id
 from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
+from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S
 from pixano_cli.annotate.view import View, answered_geometries
 from pixano_cli.inference.embedding import EmbeddingTask
 from pixano_cli.inference.errors import InferenceError
@@ -35,7 +36,6 @@ from pixano_cli.media.capture import NOWHERE, Capture
 
 # Detectors are asked for more than is shown, so that a threshold is applied when writing.
 SCORE_FLOOR = 0.05
-ANSWER_TIMEOUT_S = 600.0
 PROJECT = "pixano-annotate"
 
 # How the inference store names a task and what is done in it.
@@ -43,6 +43,8 @@ STORED_AS: Mapping[str, tuple[TaskType, InferenceAction]] = {
     InferenceTask.OBJECT_DETECTION.value: (TaskType.OBJECT_DETECTION, InferenceAction.DETECT),
     InferenceTask.MASK_GENERATION.value: (TaskType.IMAGE_SEGMENTATION, InferenceAction.PREDICT),
     EmbeddingTask.IMAGE_EMBEDDING.value: (TaskType.IMAGE_EMBEDDING, InferenceAction.EMBED),
+    # The store has no task that makes text, and takes a model for one task only.
+    InferenceTask.TEXT_GENERATION.value: (TaskType.IMAGE_CLASSIFICATION, InferenceAction.PREDICT),
 }
 
 
@@ -97,12 +99,16 @@ def score_floor(threshold: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Boxes from a detector; `vocabulary` are its classes if it has a set of its own."""
+    """Boxes from a detector, within `timeout` seconds.
+
+    `vocabulary` are its classes if it has a set of its own.
+    """
 
     provider: InferenceProvider
     request: Request
     view: View
     vocabulary: frozenset[str] | None
+    timeout: float = ANSWER_TIMEOUT_S
     name: str = "detect"
 
     @property
@@ -128,10 +134,10 @@ class Detection:
                 box_threshold=parameters["box_threshold"],
                 text_threshold=parameters["text_threshold"],
             ),
-            timeout=ANSWER_TIMEOUT_S,
+            timeout=self.timeout,
         )
         elements = detection_elements(result.data, self.vocabulary)
-        return [record(image, self.request, elements)]
+        return [record(image, self.request, elements, said=result.metadata)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,7 @@ class Segmentation:
     # A provider keeps the embeddings of as many images as it works on at once, so no more than
     # these are begun: or one with prompts of several kinds would be encoded for each of them.
     at_once: asyncio.Semaphore
+    timeout: float = ANSWER_TIMEOUT_S
     name: str = "segment"
 
     @property
@@ -204,7 +211,7 @@ class Segmentation:
                     num_multimask_outputs=3,
                     multimask_output=ambiguous,
                 ),
-                timeout=ANSWER_TIMEOUT_S,
+                timeout=self.timeout,
             )
             answered = segmentation_elements(result.data, asked, image.picture)
             elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
@@ -298,11 +305,20 @@ def registration(request: Request, embedding_size: int = 0) -> NewRegisterModelR
     """Return how the model of a request is registered in the store."""
     task_type, _ = STORED_AS[request.task]
     return NewRegisterModelRequest(
-        model_id=request.model,
+        model_id=stored_model(request),
         project_id=PROJECT,
         task_type=task_type,
         embedding_size=embedding_size,
     )
+
+
+def stored_model(request: Request) -> str:
+    """Return the id that the store knows the model of a request by.
+
+    The store takes a model for one task, and one that writes text may find objects as well.
+    """
+    is_text = request.task == InferenceTask.TEXT_GENERATION.value
+    return f"{request.model}#caption" if is_text else request.model
 
 
 def record(
@@ -310,21 +326,37 @@ def record(
     request: Request,
     elements: Sequence[Mapping[str, Any]] | None = None,
     prompts: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    output: Sequence[Mapping[str, Any]] | None = None,
     embedding: Sequence[float] | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Return what is recorded of an answer: elements to prompts or to none, or a vector."""
+    """Return what is recorded of an answer.
+
+    Args:
+        image: The image.
+        request: What was asked.
+        elements: The answer, where it is elements.
+        prompts: What they answer, where that is no part of the request.
+        output: The answer, where it is none of the other two.
+        embedding: The answer, where it is a vector.
+        said: The metadata of the provider's result, of which the usage is kept.
+    """
     picture = image.picture
+    usage = (said or {}).get("usage")
+    used = {"usage": ("json", orjson.dumps(usage).decode())} if usage else {}
     task_type, action = STORED_AS[request.task]
     captured_at = image.capture.captured_at
     captured = {} if captured_at is None else {"captured_at": ("string", captured_at)}
     return Record(
-        model_id=request.model,
+        model_id=stored_model(request),
         inference_id=inference_id(request.key, picture.sha256, prompts),
         task_type=task_type.value,
         inference_action=action.value,
         data_hash=picture.sha256,
         data_size=picture.size,
         elements=elements,
+        output=output,
         embedding=embedding,
         data_source=image.item.root,
         latitude=image.capture.latitude,
@@ -340,5 +372,12 @@ def record(
             "height": ("int", str(picture.height)),
             "orientation": ("int", str(picture.orientation)),
             **captured,
+            **used,
         },
     )
+
+
+def usage_of(made: Record) -> Mapping[str, int] | None:
+    """Return the tokens that were used for a record, as its provider reported them."""
+    kept = made.metadata.get("usage")
+    return None if kept is None else orjson.loads(kept[1])

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from pixano_cli import __version__
-from pixano_cli.cli import detect, embed, export, models, segment, signals, store
+from pixano_cli.cli import caption, detect, embed, export, models, segment, signals, store
 from pixano_cli.errors import PixanoAnnotateError
 
 app = typer.Typer(
     name="pixano-annotate",
     help=(
-        "Pre-annotate folders of images with a model: boxes and masks as COCO JSON or Parquet, "
-        "resumable at any point."
+        "Pre-annotate folders of images with a model: boxes, masks, captions and vectors as COCO "
+        "JSON or Parquet, resumable at any point."
     ),
     epilog=(
         "Exit codes: 0 done; 1 fatal error; 2 wrong usage; 3 more files failed than "
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("detect")(detect.detect)
 app.command("segment")(segment.segment)
+app.command("caption")(caption.caption)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")

@@ -156,12 +156,18 @@ def print_summary(summary: Summary, verbosity: Verbosity) -> None:
         return
     if summary.task == "embed":
         holds = f"{summary.annotations} vectors"
+    elif summary.task == "caption":
+        holds = f"{summary.annotations} captions, {summary.empty} images without any"
     else:
         holds = f"{summary.annotations} annotations, {summary.empty} images without any"
     note(
         f"{summary.total} images in {summary.seconds:.1f} s: {summary.processed} processed, "
         f"{summary.cached} recorded already, {summary.failed} failed; {holds}"
     )
+    if summary.tokens is not None:
+        sent, answered = summary.tokens
+        cost = "" if summary.cost is None else f", about ${summary.cost:.4f}"
+        note(f"{sent:,} tokens sent and {answered:,} answered{cost}")
     for output in summary.outputs:
         note(f"wrote {output}")
     if summary.failed and summary.outputs:
@@ -175,8 +181,18 @@ def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
     else:
         typer.echo(
             f"{forecast.total} images: {forecast.cached} recorded already, "
-            f"{forecast.total - forecast.cached} to ask {forecast.provider}'s {forecast.model}"
+            f"{forecast.pending} to ask {forecast.provider}'s {forecast.model}"
         )
+        if forecast.requests is not None:
+            typer.echo(f"about {forecast.requests:,} requests{_tokens(forecast)}")
+
+
+def _tokens(forecast: Forecast) -> str:
+    if forecast.tokens is None:
+        return ""
+    sent, answered = forecast.tokens
+    cost = "no price is known" if forecast.cost is None else f"${forecast.cost:.4f}"
+    return f", {sent:,} tokens sent and up to {answered:,} answered: {cost}"
 
 
 def run_job(

@@ -61,7 +61,9 @@ def export(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", help="The latest run of detect, segment or embed.", show_default=False
+            "--task",
+            help="The latest run of detect, segment, caption or embed.",
+            show_default=False,
         ),
     ] = None,
     format: Format = None,  # noqa: A002 - the option's name

@@ -70,7 +70,11 @@ Hash = Annotated[
 ]
 Action = Annotated[
     str | None,
-    _option("--action", help="Answers to this: detect, embed, predict or predict_proba."),
+    _option(
+        "--action",
+        metavar="ACTION",
+        help="Answers to this: detect, embed, predict or predict_proba.",
+    ),
 ]
 
 _OPTIONS: dict[str, Any] = {

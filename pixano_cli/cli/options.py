@@ -9,6 +9,7 @@ import typer
 
 _WHAT = "What to annotate"
 _HOW = "How to run"
+_SERVER = "How to ask a server"
 _SHOW = "What to print"
 
 Sources = Annotated[
@@ -43,7 +44,7 @@ Url = Annotated[
         metavar="URL",
         help="Address of the server, for a provider that asks one.",
         show_default="the provider's own",
-        rich_help_panel=_HOW,
+        rich_help_panel=_SERVER,
     ),
 ]
 ApiKeyFile = Annotated[
@@ -52,8 +53,8 @@ ApiKeyFile = Annotated[
         "--api-key-file",
         metavar="FILE",
         help="File with the server's API key.",
-        show_default="PIXANO_INFERENCE_API_KEY or OPENAI_API_KEY",
-        rich_help_panel=_HOW,
+        show_default="the provider's environment variable",
+        rich_help_panel=_SERVER,
     ),
 ]
 Classes = Annotated[
@@ -106,9 +107,99 @@ Concurrency = Annotated[
     typer.Option(
         "--concurrency",
         metavar="N",
-        help="Images worked on at once.",
-        show_default="one a processor; 8 on a server",
+        help="Most images worked on at once.",
+        show_default="one a processor; what a server keeps up with",
         rich_help_panel=_HOW,
+    ),
+]
+Rpm = Annotated[
+    int | None,
+    typer.Option(
+        "--rpm",
+        metavar="N",
+        help="Most requests a minute.",
+        show_default="no limit",
+        rich_help_panel=_SERVER,
+    ),
+]
+Tpm = Annotated[
+    int | None,
+    typer.Option(
+        "--tpm",
+        metavar="N",
+        help="Most tokens a minute.",
+        show_default="no limit",
+        rich_help_panel=_SERVER,
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Time for the answer to one request, with all its tries.",
+        rich_help_panel=_SERVER,
+    ),
+]
+MaxSide = Annotated[
+    int | None,
+    typer.Option(
+        "--max-side",
+        metavar="PIXELS",
+        help="Scale larger images down to this side before they are sent.",
+        show_default="send all of it",
+        rich_help_panel=_SERVER,
+    ),
+]
+BoxFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--box-format",
+        metavar="FORMAT",
+        help="How a language model writes boxes, as xyxy-pixels or yxyx-thousand; `providers "
+        "check` finds out.",
+        show_default="what is known of the model",
+        rich_help_panel=_SERVER,
+    ),
+]
+Dialect = Annotated[
+    str | None,
+    typer.Option(
+        "--dialect",
+        metavar="g1|...|g5",
+        help="Generation of a Pixano Inference server.",
+        show_default="found out",
+        rich_help_panel=_SERVER,
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        help="Begin no image after this time; the same command goes on from there.",
+        show_default="none",
+        rich_help_panel=_HOW,
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="USD",
+        help="Stop before the run costs more than this.",
+        show_default="no limit",
+        rich_help_panel=_SERVER,
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        help='What tokens cost, as {"MODEL": {"input": USD, "output": USD}} a million.',
+        show_default="a table of known models",
+        rich_help_panel=_SERVER,
     ),
 ]
 Device = Annotated[

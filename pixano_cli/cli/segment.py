@@ -13,10 +13,25 @@ from pixano_cli.cli import console, options
 def segment(
     sources: options.Sources,
     output: options.Outputs,
-    model: Annotated[str, typer.Option("--model", "-m", help="The segmenter.")] = "mobile-sam",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="The segmenter.",
+            show_default="mobile-sam; a server's only one",
+        ),
+    ] = None,
     detector: Annotated[
-        str, typer.Option("--detector", help="The model that finds what to segment.")
-    ] = "picodet-s-416",
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="NAME",
+            help="The model that finds what to segment.",
+            show_default="picodet-s-416; a server's only one",
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +61,14 @@ def segment(
     api_key_file: options.ApiKeyFile = None,
     batch_size: options.BatchSize = None,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    timeout: options.Timeout = 600.0,
+    max_side: options.MaxSide = None,
+    dialect: options.Dialect = None,
+    time_limit: options.TimeLimit = None,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     device: options.Device = "cpu",
     store: options.StoreFolder = None,
     overwrite: options.Overwrite = False,
@@ -70,6 +93,14 @@ def segment(
         format=format,
         batch_size=batch_size,
         concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        timeout=timeout,
+        max_side=max_side,
+        dialect=dialect,
+        time_limit=time_limit,
+        max_cost=max_cost,
+        prices=prices,
         device=device,
         recursive=recursive,
         store=store,

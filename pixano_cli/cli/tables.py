@@ -5,6 +5,8 @@ On a terminal a table is made to fit; in a file or a pipe nothing is cut.
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +23,9 @@ _MOST_BARS = 50
 # A text is not cut to less than this.
 _LEAST = 8
 _GAP = 2
+_BIN = re.compile(r"\[(?P<low>[^,]+), (?P<high>[^,]+)(?P<end>[\])])")
+# Up to here a double is one integer.
+_EXACT = 2**53
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -81,6 +86,25 @@ def print_histogram(counts: Mapping[str, int]) -> None:
         typer.echo(line.rstrip())
     if len(counts) > len(shown):
         typer.echo(f"... and {len(counts) - len(shown):,} more: --json shows all")
+
+
+def whole_ranges(counts: Mapping[str, int]) -> dict[str, int]:
+    """Name the bins of integers by the first and the last integer in each: [0, 2.5) is 0 to 2.
+
+    Bins that no integer can be in are left out. Those of very large integers keep their names.
+    """
+    found = {}
+    for name, count in counts.items():
+        form = _BIN.fullmatch(name)
+        low, high = (float(form["low"]), float(form["high"])) if form else (math.inf, math.inf)
+        if form is None or max(abs(low), abs(high)) >= _EXACT:
+            found[name] = count
+            continue
+        first = math.ceil(low)
+        last = math.floor(high) if form["end"] == "]" else math.ceil(high) - 1
+        if first <= last:
+            found[str(first) if first == last else f"{first} to {last}"] = count
+    return found
 
 
 def bar(share: float, longest: int) -> str:

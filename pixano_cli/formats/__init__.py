@@ -123,3 +123,15 @@ def write(
     if format_name not in FORMATS:
         raise UsageError(f"unknown format {format_name!r}: known are {', '.join(FORMATS)}")
     FORMATS[format_name](images, path, categories, provenance)
+
+
+def write_captions(
+    format_name: str, images: Iterable[AnnotatedImage], path: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write the captions of `images` to `path`: COCO captions, or Parquet; see `write`."""
+    if format_name == "coco":
+        from pixano_cli.formats.coco_captions import write_coco_captions
+
+        write_coco_captions(images, path, provenance)
+    else:
+        write(format_name, images, path, (), provenance)

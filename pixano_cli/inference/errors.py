@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -10,7 +10,14 @@ from pixano_cli.errors import PixanoAnnotateError
 
 
 class InferenceError(PixanoAnnotateError):
-    """A provider did not answer a request with a result."""
+    """A provider did not answer a request with a result.
+
+    Attributes:
+        usage: Tokens that were used all the same, by name as in `UsageInfo`, where a server
+            reported them; None where it did not, or answered nothing.
+    """
+
+    usage: Mapping[str, int] | None = None
 
 
 class ProviderNotFoundError(InferenceError):
@@ -21,6 +28,10 @@ class ProviderNotFoundError(InferenceError):
 
 class ProviderConnectionError(InferenceError):
     """The provider cannot be reached, or the connection broke."""
+
+
+class ProviderDownError(InferenceError):
+    """The provider has been away for so long that there is no use in asking for anything."""
 
 
 class InferenceTimeoutError(InferenceError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pixano_cli.annotations import Category
 from pixano_cli.inference.embedding import (
@@ -49,6 +51,8 @@ class ModelDescription:
             classes are named, or if the provider cannot tell.
         embedding_size: Numbers in a vector of a model that embeds; None if it does not, or if the
             provider cannot tell before it has asked it.
+        parameters: What the provider itself puts into its requests to the model and changes the
+            raw answer, by name: it is recorded, and is part of what an answer is known by.
     """
 
     name: str
@@ -60,6 +64,7 @@ class ModelDescription:
     size: int | None = None
     categories: tuple[Category, ...] | None = None
     embedding_size: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class InferenceProvider(ABC):
@@ -218,11 +223,14 @@ class InferenceProvider(ABC):
         """
         raise TaskNotSupportedError(_ADMINISTERED)
 
-    async def describe_model(self, model_name: str) -> ModelDescription:
+    async def describe_model(
+        self, model_name: str, task: AnyTask | None = None
+    ) -> ModelDescription:
         """Tell what is known of a model; by default its name and task, from `list_models`.
 
         Args:
             model_name: Name of the model.
+            task: What it is to be asked for, of a model that does several things.
 
         Returns:
             The description.

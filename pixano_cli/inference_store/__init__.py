@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pixano_cli.inference_store.connection import connect as connect
     from pixano_cli.inference_store.database import Store as Store
+    from pixano_cli.inference_store.export_task import create_export_task as create_export_task
+    from pixano_cli.inference_store.export_task import get_export_task as get_export_task
+    from pixano_cli.inference_store.inference import (
+        bulk_delete_inferences as bulk_delete_inferences,
+    )
     from pixano_cli.inference_store.inference import count_inferences as count_inferences
     from pixano_cli.inference_store.inference import create_inference as create_inference
     from pixano_cli.inference_store.inference import (
@@ -103,6 +108,22 @@ if TYPE_CHECKING:
     from pixano_cli.inference_store.register import (
         register_model_for_inference_storage as register_model_for_inference_storage,
     )
+    from pixano_cli.inference_store.retention_policy import (
+        create_retention_policy as create_retention_policy,
+    )
+    from pixano_cli.inference_store.retention_policy import (
+        delete_retention_policy as delete_retention_policy,
+    )
+    from pixano_cli.inference_store.retention_policy import (
+        get_retention_policy as get_retention_policy,
+    )
+    from pixano_cli.inference_store.retention_task import (
+        create_retention_task as create_retention_task,
+    )
+    from pixano_cli.inference_store.retention_task import (
+        filter_retention_tasks as filter_retention_tasks,
+    )
+    from pixano_cli.inference_store.retention_task import get_retention_task as get_retention_task
     from pixano_cli.inference_store.upload import upload_data as upload_data
     from pixano_cli.inference_store.upload import (
         upload_inference_and_metadata as upload_inference_and_metadata,
@@ -117,7 +138,12 @@ else:
         "database": [
             "Store",
         ],
+        "export_task": [
+            "create_export_task",
+            "get_export_task",
+        ],
         "inference": [
+            "bulk_delete_inferences",
             "count_inferences",
             "create_inference",
             "create_inference_storage_request",
@@ -184,6 +210,16 @@ else:
         "register": [
             "get_registered_model",
             "register_model_for_inference_storage",
+        ],
+        "retention_policy": [
+            "create_retention_policy",
+            "delete_retention_policy",
+            "get_retention_policy",
+        ],
+        "retention_task": [
+            "create_retention_task",
+            "filter_retention_tasks",
+            "get_retention_task",
         ],
         "upload": [
             "upload_data",

@@ -63,7 +63,7 @@ class Query:
         unit, norm = directions(self.vector[np.newaxis])
         self.direction: Singles = unit[0]
         self._norm = float(norm[0])
-        self._error = _product_error(self.vector.size)
+        self._error = product_error(self.vector.size)
 
     @property
     def has_bounds(self) -> bool:
@@ -170,7 +170,7 @@ def _times_two_to(numbers: Doubles, exponents: Exponents) -> Doubles:
     return found
 
 
-def _product_error(dimension: int) -> float:
+def product_error(dimension: int) -> float:
     """Return how wrong a product of two directions of `dimension` float32 can be.
 
     N. J. Higham, "Accuracy and Stability of Numerical Algorithms", second edition (2002), section

@@ -18,3 +18,7 @@ class LockedError(StoreError):
             f"store {name} is locked by another process for more than {waited_s:g} s: "
             "run the same command again when it is done; what was recorded is kept"
         )
+
+
+class WrongArgumentError(StoreError, TypeError):
+    """A function is given an argument of another type than it takes."""

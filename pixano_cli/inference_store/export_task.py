@@ -36,6 +36,7 @@ from sqlalchemy import (
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import process, schema, values
 from pixano_cli.inference_store.archive import Archived, write_archive
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.blobs import BlobStorage, FolderBlobs
 from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
 from pixano_cli.inference_store.database import Store, now
@@ -55,6 +56,7 @@ logger = logging.getLogger(__name__)
 _table, _inferences = schema.export_tasks, schema.inferences
 
 
+@checked
 def create_export_task(model_id: str, request_body: NewExportTaskRequest) -> ExportTask | None:
     """Export inferences with their inputs, to the end: see `archive` for what is in it.
 
@@ -110,6 +112,7 @@ def create_export_task(model_id: str, request_body: NewExportTaskRequest) -> Exp
     return get_export_task(model_id, task_id)
 
 
+@checked
 def get_export_task(model_id: str, export_task_id: str) -> ExportTask | None:
     """Return a task as it stands; None if there is none of this model with this id.
 

@@ -81,14 +81,20 @@ class Way:
         is_exact: Whether all of them pass, but for those that are hidden.
         repeats: Whether an id may be among them more than once.
         is_by_id: Whether each stretch is in order of id, with nothing between.
+        is_scattered: Whether what repeats an id is far from it, so that to count all of many is to
+            sort them.
         entries: Queries of all that the index has to go through for them, if that is more.
+        passing: Queries of just those that pass, if the stretches hold others and yet their indexes
+            can tell.
     """
 
     stretches: Sequence[Select[tuple[int]]]
     is_exact: bool = True
     repeats: bool = False
     is_by_id: bool = False
+    is_scattered: bool = False
     entries: Sequence[Select[tuple[int]]] | None = None
+    passing: Sequence[Select[tuple[int]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +327,7 @@ def _with_element(model_id: str, asked: DeconstructedInferenceFilter) -> Part:
     scored = [compare(score, bound) for compare, bound in bounds]
     if asked.labels is None:
         by_score = [_listed(_elements, model_id, *scored)] if scored else []
-        ways = [Way([each], repeats=True) for each in by_score]
+        ways = [Way([each], repeats=True, is_scattered=True) for each in by_score]
         return Part(_exists(_elements, *scored), ways)
     labels = [values.check_text("label", each) for each in dict.fromkeys(asked.labels)]
     labelled = label.in_(labels)
@@ -357,8 +363,12 @@ def _in_location(model_id: str, asked: GeolocationFilter) -> list[Part]:
             band.where(_inferences.c.longitude.between(box.west, box.east))
             for band, box in zip(bands, boxes, strict=True)
         ]
+        # Their index has all that the check needs.
+        passing = [each.where(check) for each in located]
         # Two boxes may have an edge in common.
-        parts.append(Part(check, [Way(located, is_exact=False, repeats=True, entries=bands)]))
+        repeats = len(boxes) > 1
+        way = Way(located, is_exact=False, repeats=repeats, entries=bands, passing=passing)
+        parts.append(Part(check, [way]))
     return parts
 
 

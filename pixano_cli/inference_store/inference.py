@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import blob_ledger, removal, schema, values
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.blobs import check_key, data_key
 from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
 from pixano_cli.inference_store.database import Store
@@ -73,6 +74,7 @@ _all = select(_table, schema.embeddings.c.vector).outerjoin(
 )
 
 
+@checked
 def create_inference(model_id: str, request_body: NewInferenceStorageRequest) -> Inference | None:
     """Store an inference; one whose every value is stored already is left as it is.
 
@@ -90,6 +92,7 @@ def create_inference(model_id: str, request_body: NewInferenceStorageRequest) ->
         return _create(connection, _checked(connection, request_body))
 
 
+@checked
 def create_inference_storage_request(
     model_id: str,
     inference_id: str,
@@ -143,6 +146,7 @@ def create_inference_storage_request(
     )
 
 
+@checked
 def get_inference(model_id: str, inference_id: str) -> Inference | None:
     """Return an inference; None if there is none with this id.
 
@@ -158,6 +162,7 @@ def get_inference(model_id: str, inference_id: str) -> Inference | None:
         return None if row is None else _inference(row, metadata_of(connection, [row.id])[row.id])
 
 
+@checked
 def filter_inferences(model_id: str, request_body: NewGetInferencesRequest) -> list[Inference]:
     """Return a page of the inferences that pass the filters, with URLs to their inputs if asked.
 
@@ -174,6 +179,7 @@ def filter_inferences(model_id: str, request_body: NewGetInferencesRequest) -> l
     return found
 
 
+@checked
 def count_inferences(model_id: str, request_body: NewGetInferencesRequest) -> int:
     """Return how many inferences pass the filters; pagination is left out of account.
 
@@ -218,6 +224,7 @@ def inferences_of(connection: Connection, rows: Sequence[int]) -> list[Inference
     return [found[row] for row in rows]
 
 
+@checked
 def delete_inference(model_id: str, inference_id: str) -> str | None:
     """Delete an inference for good, with its elements and metadata, and its input.
 
@@ -238,6 +245,7 @@ def delete_inference(model_id: str, inference_id: str) -> str | None:
     return inference_id if removed.ids else None
 
 
+@checked
 def bulk_delete_inferences(model_id: str, filter_: BaseInferenceFilter) -> list[str | None]:
     """Delete the inferences that pass the filters now for good, protected ones among them.
 

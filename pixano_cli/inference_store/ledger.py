@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import STREAMED, Store
+from pixano_cli.inference_store.models import TaskType
 from pixano_cli.inference_store.records import Record, conflict_insert, insert_records
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def failures(store: Store, run_id: str) -> Iterator[tuple[str, Failure]]:
 def answers(
     store: Store, request_key: str, digests: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the elements answered to the request for each image that has an answer.
+    """Return the elements, or other outputs, answered to the request for each image that has any.
 
     An image answered in several records (of different prompts) has the elements of all, the latest
     last.
@@ -223,6 +224,25 @@ def answers(
         for digest, data in connection.execute(_ANSWERS, asked):
             found.setdefault(digest, []).extend(orjson.loads(data))
     return found
+
+
+def found_labels(store: Store, sha256: str, min_score: float) -> list[str] | None:
+    """Return the labels that detectors found in an image, sorted; None if none has looked."""
+    detected = [
+        schema.inferences.c.data_hash == sha256,
+        schema.inferences.c.task_type == TaskType.OBJECT_DETECTION.value,
+        schema.inferences.c.deleted_at.is_(None),
+    ]
+    query = (
+        select(schema.elements.c.label)
+        .join(schema.inferences, schema.inferences.c.id == schema.elements.c.inference)
+        .where(*detected, schema.elements.c.score >= min_score)
+        .distinct()
+    )
+    with store.read() as connection:
+        if connection.execute(select(schema.inferences.c.id).where(*detected)).first() is None:
+            return None
+        return sorted(connection.execute(query).scalars())
 
 
 def vectors(
@@ -318,7 +338,7 @@ def _remove_superseded(connection: Connection, record: Record) -> None:
             table.c.data_hash == record.data_hash, table.c.request_key == record.request_key
         )
     ).all()
-    prompts = _prompts(record.elements or ())
+    prompts = _prompts(record.elements or record.output or ())
     superseded = [row.id for row in earlier if _prompts(orjson.loads(row.data or "[]")) <= prompts]
     connection.execute(delete(table).where(table.c.id.in_(superseded)))
 

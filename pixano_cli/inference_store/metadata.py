@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import (
@@ -33,6 +34,7 @@ _inferences = schema.inferences
 _table = schema.metadata
 
 
+@checked
 def get_metadata(model_id: str, inference_id: str) -> list[Metadata]:
     """Return all metadata of an inference, sorted by key; none if there is no such inference."""
     with reading() as connection:
@@ -40,6 +42,7 @@ def get_metadata(model_id: str, inference_id: str) -> list[Metadata]:
         return [] if row is None else metadata_of(connection, [row])[row]
 
 
+@checked
 def create_metadata(
     model_id: str, inference_id: str, request_body: NewExtendedMetadataRequest
 ) -> Metadata | None:
@@ -64,6 +67,7 @@ def create_metadata(
     return created
 
 
+@checked
 def delete_metadata(model_id: str, inference_id: str, key: str) -> str | None:
     """Remove a key from an inference.
 
@@ -82,12 +86,14 @@ def delete_metadata(model_id: str, inference_id: str, key: str) -> str | None:
         return deleted
 
 
+@checked
 def get_metadata_key_type_counts(model_id: str) -> MetadataKeyTypeCounts | None:
     """Return how many inferences have each key, by its types; None if there is no such model."""
     with reading() as connection:
         return key_type_counts(connection, model_id)
 
 
+@checked
 def get_metadata_statistics(
     model_id: str, request_body: NewGetMetadataStatisticsRequest
 ) -> MetadataStatistics | None:
@@ -108,11 +114,13 @@ def get_metadata_statistics(
         return measure(connection, model_id, request_body)
 
 
+@checked
 def get_data_hash(data: bytes) -> str:
     """Return the sha256 of the input as hex digest."""
     return hashlib.sha256(data).hexdigest()
 
 
+@checked
 def map_to_inference_store_metadata(
     data: Mapping[str, str | float | int | Mapping[str, Any]],
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ the lowest ids that an index lists are the first in the order of creation too, b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -112,15 +113,22 @@ def find_page(
 
 def find_rows(connection: Connection, asked: Search, page: Page) -> list[int]:
     """Return the rows of a page of what is asked for, in order; not by distance."""
+    if not page.limit:
+        return []
+    is_early = page.field == PaginationSortField.CREATED_AT and page.end <= LARGEST_PAGE
     few = way_to_few(connection, asked)
+    found: list[int] | None = None
     if few is not None:
-        return _rows(connection, _sorted(select(_table.c.id).where(asked.along(few)), page))
-    if page.field == PaginationSortField.CREATED_AT and page.end <= LARGEST_PAGE:
+        if is_early:
+            found = _first_along(connection, asked, page, few, _ALL)
+        if found is None:
+            return _rows(connection, _sorted(select(_table.c.id).where(asked.along(few)), page))
+    elif is_early:
         found = _near(connection, asked, page)
         if found is None:
             found = _listed_first(connection, asked, page)
-        if found is not None:
-            return found[page.offset : page.end]
+    if found is not None:
+        return found[page.offset : page.end]
     return _rows(connection, _sorted(select(_table.c.id).where(asked.in_turn), page))
 
 
@@ -158,14 +166,21 @@ def way_to_few(connection: Connection, asked: Search) -> Way | None:
 
 
 def _way_to_all(connection: Connection, asked: Search) -> Way | None:
-    """Return a way to just what is asked for, if there is one."""
-    ways = [way for part in asked.parts for way in part.ways if way.is_exact]
+    """Return a way to just what is asked for, if there is one that is soon gone."""
+    ways = [
+        way for part in asked.parts for way in part.ways if way.is_exact or way.passing is not None
+    ]
     if len(asked.parts) != 1 or len(asked.common) != 1 or not ways:
         return None
     hidden = select(_table.c.id).where(
         _table.c.model_id == asked.model_id, _table.c.deleted_at.is_not(None)
     )
-    return None if connection.execute(select(hidden.exists())).scalar_one() else ways[0]
+    if connection.execute(select(hidden.exists())).scalar_one():
+        return None
+    way = ways[0]
+    if way.is_scattered and _count(connection, way.stretches, MANY) > MANY:
+        return None
+    return way if way.passing is None else replace(way, stretches=way.passing, is_exact=True)
 
 
 class _Sized(NamedTuple):
@@ -250,6 +265,9 @@ class _Span(NamedTuple):
     last: int
 
 
+_ALL = _Span(0, _LARGEST_INT)
+
+
 class _Dated(NamedTuple):
     """A row with what it is sorted by."""
 
@@ -263,16 +281,28 @@ def _listed_first(connection: Connection, asked: Search, page: Page) -> list[int
     ways = [way for part in asked.parts for way in part.ways]
     if not ways:
         return None
-    disorder = _disorder(connection, asked.model_id)
-    span = _span(connection, asked, disorder)
+    if len(ways) == 1 and len(asked.common) == 1:
+        return _first_along(connection, asked, page, ways[0], _ALL)
+    span = _span(connection, asked, _disorder(connection, asked.model_id))
     for way in ways:
         span = span and _narrowed(connection, way, span)
     if span is None:
         return []
-    way = ways[0]
-    if len(ways) > 1:
-        between = [(_count(connection, _between(each, span), MANY), each) for each in ways]
-        way = min(between, key=lambda each: each[0])[1]
+    best, least = ways[0], MANY
+    for way in ways if len(ways) > 1 else ():
+        size = _count(connection, _between(way, span), least)
+        if size < least:
+            best, least = way, size
+    return _first_along(connection, asked, page, best, span)
+
+
+def _first_along(
+    connection: Connection, asked: Search, page: Page, way: Way, span: _Span
+) -> list[int] | None:
+    """Return the rows up to the page's end if they are among the first that a way leads to."""
+    if not way.stretches:
+        return []
+    disorder = _disorder(connection, asked.model_id)
     for size in SIZES:
         ids = _first(way, span, size, is_descending=page.is_descending)
         shown = ids.c[0].label("tried"), _table.c.created_at, _table.c.inference_id
@@ -293,7 +323,9 @@ def _listed_first(connection: Connection, asked: Search, page: Page) -> list[int
     return None
 
 
-def _between(way: Way, span: _Span) -> list[Select[tuple[int]]]:
+def _between(way: Way, span: _Span) -> Sequence[Select[tuple[int]]]:
+    if span == _ALL:
+        return way.stretches
     return [each.where(each.selected_columns[0].between(*span)) for each in way.stretches]
 
 

@@ -57,6 +57,8 @@ class Record:
         data_hash: sha256 of the input, as hex digest.
         data_size: Size of the input in bytes.
         elements: The deconstructed list, each with a `label`; None where there is none.
+        output: An answer that is no such list, as a list of objects; None where there is one, or
+            an embedding.
         embedding: The answer of an embedding model.
         metadata: (type, value) by key; values as text.
         request_key: What was asked, apart from the input and its prompts.
@@ -69,6 +71,7 @@ class Record:
     data_hash: str
     data_size: int
     elements: Sequence[Mapping[str, Any]] | None = None
+    output: Sequence[Mapping[str, Any]] | None = None
     embedding: Sequence[float] | None = None
     data_source: str | None = None
     latitude: float | None = None
@@ -86,7 +89,8 @@ class Record:
     @property
     def data(self) -> str | None:
         """The answer as JSON text; None where it is an embedding."""
-        return None if self.elements is None else orjson.dumps(self.elements).decode()
+        answer = self.output if self.elements is None else self.elements
+        return None if answer is None else orjson.dumps(answer).decode()
 
 
 def insert_records(connection: Connection, records: Sequence[Record]) -> set[tuple[str, str]]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import Model, NewRegisterModelRequest, TaskType
@@ -16,6 +17,7 @@ from pixano_cli.inference_store.times import from_microseconds
 LARGEST_EMBEDDING = 2**31 - 1
 
 
+@checked
 def register_model_for_inference_storage(request_body: NewRegisterModelRequest) -> str | None:
     """Register a model. The same registration again changes nothing.
 
@@ -29,6 +31,7 @@ def register_model_for_inference_storage(request_body: NewRegisterModelRequest) 
         return put_model(connection, request_body)
 
 
+@checked
 def get_registered_model(model_id: str) -> Model | None:
     """Return what is known of a registered model; None if it is not registered.
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row, delete, insert, select
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.connection import reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import (
@@ -31,6 +32,7 @@ LONGEST = 2**31 - 1
 _table = schema.retention_policies
 
 
+@checked
 def create_retention_policy(
     model_id: str, request_body: NewRetentionPolicyRequest
 ) -> RetentionPolicy | None:
@@ -64,6 +66,7 @@ def create_retention_policy(
         return _policy(row)
 
 
+@checked
 def delete_retention_policy(model_id: str, retention_policy_id: str) -> str | None:
     """Delete a model's retention policy; a run of it that is under way stops.
 
@@ -81,6 +84,7 @@ def delete_retention_policy(model_id: str, retention_policy_id: str) -> str | No
         return connection.execute(statement).scalar_one_or_none()
 
 
+@checked
 def get_retention_policy(model_id: str) -> RetentionPolicy | None:
     """Return a model's retention policy; None if it has none."""
     with reading() as connection:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import schema, values
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.filters import DEFAULT_LIMIT
@@ -27,6 +28,7 @@ _LARGEST_INT = 2**63 - 1
 _table = schema.retention_tasks
 
 
+@checked
 def create_retention_task(
     model_id: str, request_body: NewRetentionTaskRequest
 ) -> RetentionTask | None:
@@ -46,14 +48,13 @@ def create_retention_task(
     policies = schema.retention_policies
     store = current_store()
     blobs = blobs_of(store)
-    query = select(policies).where(
-        policies.c.model_id == model_id, policies.c.id == request_body.retention_policy_id
-    )
+    policy_id = values.check_text("retention_policy_id", request_body.retention_policy_id)
+    query = select(policies).where(policies.c.model_id == model_id, policies.c.id == policy_id)
     with writing(store) as connection:
         policy = connection.execute(query).first()
         if policy is None:
             raise StoreError(
-                f"model {model_id!r} has no retention policy {request_body.retention_policy_id!r}: "
+                f"model {model_id!r} has no retention policy {policy_id!r}: "
                 "get_retention_policy tells the one it has"
             )
         job = begin(connection, policy, RetentionTaskState.PENDING, dry_run=request_body.dry_run)
@@ -62,6 +63,7 @@ def create_retention_task(
         return _task(connection.execute(select(_table).where(_table.c.id == job.task_id)).one())
 
 
+@checked
 def get_retention_task(model_id: str, retention_task_id: str) -> RetentionTask | None:
     """Return a task as it stands; None if there is none of this model with this id.
 
@@ -74,6 +76,7 @@ def get_retention_task(model_id: str, retention_task_id: str) -> RetentionTask |
     return None if row is None else _task(row)
 
 
+@checked
 def filter_retention_tasks(
     model_id: str, request_body: NewGetRetentionTasksRequest
 ) -> list[RetentionTask]:
@@ -86,7 +89,8 @@ def filter_retention_tasks(
     asked = request_body
     query = select(_table).where(_table.c.model_id == model_id)
     if asked.retention_policy_id is not None:
-        query = query.where(_table.c.retention_policy_id == asked.retention_policy_id)
+        policy_id = values.check_text("retention_policy_id", asked.retention_policy_id)
+        query = query.where(_table.c.retention_policy_id == policy_id)
     if asked.state_filter is not None:
         query = query.where(_table.c.state == RetentionTaskState(asked.state_filter).value)
     if asked.time_window_filter is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from sqlalchemy import Connection, and_, select
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.by_file import FILE_NAME
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.filters import selected
+from pixano_cli.inference_store.filters import selected, unindexed
 from pixano_cli.inference_store.metadata import get_data_hash
 from pixano_cli.inference_store.models import (
     BaseInferenceFilter,
@@ -25,6 +27,7 @@ from pixano_cli.inference_store.similarity import find_by_embedding
 
 _table = schema.inferences
 _embeddings = schema.embeddings
+_requests = schema.requests
 _joined = _embeddings.join(_table, _table.c.id == _embeddings.c.inference)
 
 
@@ -85,6 +88,22 @@ def similar(
         found = find_by_embedding(connection, store.folder, model_id, filters, asked, page)
         named = _named(connection, list(found))
     return [Similar(*named[row], distance) for row, distance in found.items()]
+
+
+def latest_request(connection: Connection, model_id: str) -> dict[str, Any] | None:
+    """Return what was asked for the last embedding of a model that is recorded with a request.
+
+    See `annotate.identity.Request`. None if there is none, as of embeddings made by hand.
+    """
+    query = (
+        select(_requests.c.request)
+        .select_from(_joined.join(_requests, _table.c.request_key == _requests.c.request_key))
+        .where(unindexed(_table.c.model_id) == model_id, _table.c.deleted_at.is_(None))
+        .order_by(_embeddings.c.position.desc())
+        .limit(1)
+    )
+    request = connection.execute(query).scalar_one_or_none()
+    return None if request is None else dict(orjson.loads(request))
 
 
 def _recorded(

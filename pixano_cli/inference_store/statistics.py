@@ -246,4 +246,5 @@ def _distribution(
 
 
 def _shown(number: float) -> str:
-    return repr(number).removesuffix(".0")
+    # The sum has no -0, which is equal to 0.
+    return repr(number + 0.0).removesuffix(".0")

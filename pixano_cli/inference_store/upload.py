@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import blob_ledger
+from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.blobs import is_key, upload_key
 from pixano_cli.inference_store.connection import blobs_of, current_store, writing
 from pixano_cli.inference_store.database import Store
@@ -19,6 +20,7 @@ from pixano_cli.inference_store.register import registered
 T = TypeVar("T")
 
 
+@checked
 def upload_data(model_id: str) -> DataUpload | None:
     """Return where to upload an input, whose key an inference is then created with.
 
@@ -32,6 +34,7 @@ def upload_data(model_id: str) -> DataUpload | None:
     return DataUpload(data_presigned_url=url, data_storage_key=key)
 
 
+@checked
 def upload_inference_and_metadata(model_id: str) -> MetadataUpload | None:
     """Return where to upload an answer with its metadata, as `encode` writes it.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pixano_cli.annotate.selection import (
     read_time,
     read_within,
     type_meant,
+    whole_operand,
 )
 from pixano_cli.errors import UsageError
 from pixano_cli.inference_store import models
@@ -264,6 +266,51 @@ def test_the_stored_type_is_meant(looks: str, stored: list[str], meant: str) -> 
     assert type_meant(looks, kinds).value == meant
 
 
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "=": eq,
+    "!=": ne,
+    ">": gt,
+    ">=": ge,
+    "<": lt,
+    "<=": le,
+}
+
+
+@given(
+    st.integers(-20, 20),
+    st.sampled_from(OPERATORS),
+    st.floats(-20, 20) | st.integers(-40, 40).map(lambda number: number / 2),
+)
+def test_integers_are_compared_with_fractions(number: int, operator: str, other: float) -> None:
+    whole = whole_operand(operator, repr(other))
+    if whole is None:
+        assert operator in ("=", "!=")
+        assert not other.is_integer()
+    else:
+        assert COMPARE[operator](number, int(whole)) == COMPARE[operator](number, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("width>5.5", "int", "5"),
+        ("width>=5.5", "int", "6"),
+        ("width=5.0", "int", "5"),
+        ("width=5.5", "float", "5.5"),
+        ("width:float>5.5", "float", "5.5"),
+        ("width=wide", "string", "wide"),
+        ("exposure>5.5", "float", "5.5"),
+    ],
+)
+def test_a_fraction_is_compared_with_stored_integers(
+    store: Store, text: str, kind: str, value: str
+) -> None:
+    fill(store, width=("int", "10"), exposure=("float", "5.5"))
+    filters = read_filters(Filters(meta=(text,)), store)
+    assert filters.metadata_filter is not None
+    assert (filters.metadata_filter[0].type, filters.metadata_filter[0].value) == (kind, value)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -381,9 +428,9 @@ def test_places_are_read() -> None:
         ({"meta": ("a:int=b",)}, "--meta 'a:int=b': .* is no int"),
         ({"meta": ("a:int in [1,b]",)}, "--meta .*'b' is no int"),
         ({"meta": (f"{'k' * 501}=1",)}, "--meta .*501 characters"),
-        ({"label": ("\udce9",)}, "--label: .*surrogate"),
-        ({"source": "a\0"}, "--source: .*NUL"),
-        ({"model_id": ("\udce9",)}, "--model-id: .*surrogate"),
+        ({"label": ("\udce9",)}, "--label .*surrogate"),
+        ({"source": "a\0"}, "--source .*NUL"),
+        ({"model_id": ("\udce9",)}, "--model-id .*surrogate"),
     ],
 )
 def test_errors_name_the_option(filters: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixano_cli.inference_store.database import open_store
 from pixano_cli.inference_store.models import InferenceAction, NewRegisterModelRequest, TaskType
@@ -14,6 +15,11 @@ from pixano_cli.inference_store.register import put_model
 MODEL = "made-up"
 PAGE = 2_000
 SOURCES = 10
+
+
+def query(index: int, dimension: int) -> NDArray[np.float64]:
+    """Return a vector to search with; another one for each index."""
+    return np.random.default_rng(1_000 + index).standard_normal(dimension)
 
 
 def record(index: int, embedding: list[float]) -> Record:

@@ -25,6 +25,7 @@ from memory import memory
 from outputs import outputs
 from process import others_seconds, processors
 from segment import segment
+from similarity import similarity
 from sizes import QUICK, Sizes
 from speed import speed
 
@@ -36,6 +37,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "outputs": outputs,
     "segment": segment,
     "export-store": export_store,
+    "similarity": similarity,
 }
 
 QUIET = 0.05

@@ -21,6 +21,8 @@ class Sizes:
     segment_images: int = 12
     export_few: int = 100_000
     export_many: int = 1_000_000
+    similarity_vectors: int = 1_000_000
+    similarity_rounds: int = 5
 
 
 QUICK = Sizes(
@@ -36,5 +38,8 @@ QUICK = Sizes(
     segment_images=2,
     export_few=10,
     export_many=30,
+    # As many as a file of vectors is made for.
+    similarity_vectors=17_000,
+    similarity_rounds=1,
 )
 """Just enough to see that every benchmark works; what is required of time need not hold."""

@@ -26,6 +26,7 @@ def test_every_benchmark_gives_its_figures(tmp_path: Path) -> None:
         "outputs",
         "segment",
         "export-store",
+        "similarity",
     }
     lines = [line for line in ended.stdout.splitlines() if ", ratio " in line]
     assert len(lines) == len(figures)

@@ -42,9 +42,13 @@ def sqlite_place(new_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def postgresql_place(used_database: tuple[str, istore.Store]) -> str:
+def postgresql_place(
+    used_database: tuple[str, istore.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """The URL of a PostgreSQL store with a detection model registered, and nothing else."""
     url, store = used_database
+    # What goes with the database is kept in the working directory; no other test's is there.
+    monkeypatch.chdir(tmp_path)
     with store.read() as connection:
         # What an earlier test left open would hold locks.
         connection.exec_driver_sql(
@@ -64,8 +68,11 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=DATABASES)
-def new_places(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], list[str]]:
+def new_places(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], list[str]]:
     """Make folders or URLs where there is no store yet, on each kind of database."""
+    monkeypatch.chdir(tmp_path)
     if request.param == "sqlite":
         return lambda number: [str(tmp_path / f"new {index}") for index in range(number)]
     server = request.getfixturevalue("postgresql_server")

@@ -14,13 +14,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
+from sqlalchemy import Engine, event
+
 from pixano_cli import inference_store as istore
-from pixano_cli.inference_store import removal, retention
+from pixano_cli.inference_store import blob_ledger, export_task, removal, retention
 from pixano_cli.inference_store.blobs import FolderBlobs
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.inference import (
@@ -70,16 +73,12 @@ def create(name: str, number: int) -> None:
 
 
 def creating(log: str, **_: Any) -> None:
-    """Store one record after the other; each is told once it is stored."""
+    """Store some records, with inputs of their own and shared; each is told once it is stored."""
     with Path(log).open("a") as told:
-        for number in range(100_000):
-            create(f"{number}", number * 7)
+        for number in (0, 1, 15, 16, 16 + CONTENTS):
+            create(f"{number}", number)
             told.write(f"{number}\n")
             told.flush()
-
-
-def creating_one(**_: Any) -> None:
-    create("new", 0)
 
 
 def deleting(**_: Any) -> None:
@@ -91,6 +90,12 @@ def retaining(**_: Any) -> None:
     assert policy is not None
     request = NewRetentionTaskRequest(dry_run=False, retention_policy_id=policy.id)
     task = create_retention_task(MODEL_ID, request)
+    assert task is not None
+    assert task.state == "complete", task
+
+
+def exporting(**_: Any) -> None:
+    task = istore.create_export_task(MODEL_ID, istore.NewExportTaskRequest())
     assert task is not None
     assert task.state == "complete", task
 
@@ -135,18 +140,12 @@ def asking(log: str, seconds: float, **_: Any) -> None:
 
 
 WORKS = {
-    work.__name__: work for work in (creating, creating_one, deleting, retaining, writing, asking)
+    work.__name__: work for work in (creating, deleting, retaining, exporting, writing, asking)
 }
 
 
-def kill_at(step: int) -> None:
-    """Have this process killed at a step: before and after each change to files and tables."""
-    left = [step]
-
-    def pass_by() -> None:
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
+def at_each_step(pass_by: Callable[[], None]) -> None:
+    """Have a function called before each statement and commit, and around changes to files."""
 
     def stepping(whole: Any) -> Any:
         def stepped(*args: Any, **kwargs: Any) -> Any:
@@ -167,20 +166,49 @@ def kill_at(step: int) -> None:
         pass_by()
 
     Store.write = writing_stepwise  # type: ignore[method-assign,assignment]
-    for name in ("put", "delete"):
+    event.listen(Engine, "before_cursor_execute", lambda *_: pass_by())
+    for name in ("put", "get", "delete"):
         setattr(FolderBlobs, name, stepping(getattr(FolderBlobs, name)))
-    Path.replace = stepping(Path.replace)  # type: ignore[method-assign]
+    for name in ("replace", "unlink"):
+        setattr(Path, name, stepping(getattr(Path, name)))
+    os.fsync = stepping(os.fsync)
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def work_in_child(order: dict[str, Any]) -> None:
+    if "folder" in order:
+        os.chdir(order["folder"])
     if "batch" in order:
         removal.BATCH = retention.BATCH = order["batch"]
         retention.PAGE = 2 * order["batch"]
-        removal.LONGEST_WRITE_S = retention.LONGEST_WRITE_S = 0
+        # So that a slow machine takes the same steps as a fast one.
+        removal.LONGEST_WRITE_S = retention.LONGEST_WRITE_S = blob_ledger.LONGEST_WRITE_S = 0
+        export_task.PROGRESS_EVERY_S = 0
+    passed = 0
+
+    def pass_by() -> None:
+        nonlocal passed
+        if passed == order.get("step"):
+            if order["after"]:
+                # While it goes on, in the middle of whatever it does by then.
+                Timer(order["after"], kill).start()
+            else:
+                kill()
+        passed += 1
+
     with istore.connect(order["place"], blobs=order["blobs"]):
-        if "step" in order:
-            kill_at(order["step"])
+        if "batch" in order:
+            at_each_step(pass_by)
         WORKS[order["work"]](**order)
+    if "step" in order:
+        # It was faster than the one that was to kill it.
+        assert passed > order["step"], passed
+        kill()
+    if "count" in order:
+        Path(order["count"]).write_text(f"{passed}")
 
 
 def fork(order: dict[str, Any]) -> int:
@@ -200,15 +228,9 @@ def fork(order: dict[str, Any]) -> int:
 
 def main() -> None:
     for line in sys.stdin:
-        orders = json.loads(line)
-        begun = time.monotonic()
-        children = [fork(order) for order in orders]
-        for child, order in zip(children, orders, strict=True):
-            if "after" in order:
-                time.sleep(max(0.0, order["after"] - (time.monotonic() - begun)))
-                os.kill(child, signal.SIGKILL)
+        children = [fork(order) for order in json.loads(line)]
         statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        print(json.dumps([statuses, time.monotonic() - begun]), flush=True)
+        print(json.dumps(statuses), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -298,6 +299,15 @@ def test_killed_on_a_disk_that_is_full(
         assert list((disk / "blobs" / ".incoming").iterdir()) == []
 
 
+def wait_until_idle(endpoint: str) -> None:
+    """Wait until the server, a thread a request, has ended all that it was asked before."""
+    s3_server.client(endpoint).list_buckets()
+    deadline = monotonic() + PATIENCE_S
+    while any("process_request_thread" in each.name for each in threading.enumerate()):
+        assert monotonic() < deadline
+        sleep(0.001)
+
+
 def test_killed_while_blobs_go_to_s3(
     sqlite_place: Path, tmp_path: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +319,6 @@ def test_killed_while_blobs_go_to_s3(
         worker = nursery.start(str(sqlite_place), blobs)
         worker.wait_until(random.randrange(2, 12))
         worker.kill()
-        # The server ends what it was asked for.
-        sleep(0.2)
+        wait_until_idle(s3_endpoint)
         check(str(sqlite_place), blobs, worker.kept())
     nursery.close()

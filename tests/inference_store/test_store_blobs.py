@@ -495,10 +495,13 @@ class TestS3:
         s3_server.client(s3_endpoint).put_object(Bucket="of-its-own", Key="a//b", Body=b"2")
         assert list(whole.keys()) == ["a/b"]
 
-    def test_more_keys_than_a_page_has(self, s3: BlobStorage, s3_endpoint: str) -> None:
+    def test_more_keys_than_a_page_has(
+        self, s3: BlobStorage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
         client = s3_server.client(s3_endpoint)
         prefix = s3.name.removeprefix(f"s3://{s3_server.BUCKET}/")
-        names = [f"a/{number:04}" for number in range(1005)]
+        names = [f"a/{number:04}" for number in range(25)]
         for name in names:
             client.put_object(Bucket=s3_server.BUCKET, Key=f"{prefix}/{name}", Body=b"")
         assert list(s3.keys()) == names

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import random
 import subprocess
 import threading
 import zipfile
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -585,38 +583,6 @@ def filled(sqlite_store: istore.Store) -> istore.Store:
     for index in range(60):
         put(f"i{index}", JPEG + bytes([index]), file_name=f"{index}.jpg")
     return sqlite_store
-
-
-def test_kills_leave_no_half_archive(filled: istore.Store) -> None:
-    forked = multiprocessing.get_context("fork")
-    started = monotonic()
-    export()
-    takes_s = monotonic() - started
-    choose = random.Random(5)
-    for kill in range(20):
-        process = forked.Process(target=export)
-        process.start()
-        sleep(choose.uniform(0, 2 * takes_s))
-        process.kill()
-        process.join()
-        for name in _left(filled):
-            if not name.startswith("."):
-                assert zipfile.is_zipfile(filled.folder / "exports" / name)
-        if kill % 2:
-            # As the next one to open the store does.
-            sweep(filled, blobs_of(filled))
-            assert not [name for name in _left(filled) if name.startswith(".")]
-    sweep(filled, blobs_of(filled))
-    with filled.read() as connection:
-        rows = connection.execute(select(schema.export_tasks)).all()
-    assert {row.state for row in rows} == {"complete", "failed"}
-    assert set(_left(filled)) == {f"{row.id}.zip" for row in rows if row.state == "complete"}
-    for row in rows:
-        task = get_export_task(MODEL_ID, row.id)
-        assert task is not None
-        if row.state == "complete":
-            assert len(Archive(path_to(task).read_bytes()).ids) == 60
-            assert task.progress_count == task.expected_count == 60
 
 
 def test_two_exports_at_once(filled: istore.Store) -> None:

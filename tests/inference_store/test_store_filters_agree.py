@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
@@ -16,7 +17,7 @@ from sqlalchemy import update
 from pixano_cli import inference_store as istore
 from pixano_cli.inference_store import filters as filters_module
 from pixano_cli.inference_store import pages as pages_module
-from pixano_cli.inference_store import schema
+from pixano_cli.inference_store import removal, schema
 from pixano_cli.inference_store.records import Record, insert_records
 
 from .requests import registration, texts
@@ -210,6 +211,7 @@ def fill(store: istore.Store, kept: Sequence[Kept]) -> str:
 
 
 def check(
+    store: istore.Store,
     model_id: str,
     kept: Sequence[Kept],
     asked: istore.BaseInferenceFilter,
@@ -228,43 +230,44 @@ def check(
     found = istore.filter_inferences(model_id, request)
     assert [each.inference_id for each in found] == order[start:end]
     assert istore.count_inferences(model_id, request) == len(passing)
+    with store.read() as connection:
+        # What would be deleted or exported, which goes through all of them at once.
+        chosen = removal.choose(connection, filters_module.selected(model_id, asked))
+    assert list(chosen.ids) == in_order(passing)
 
 
-random_stores = settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+def stores(number: int) -> settings:
+    """Try so many random stores."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+any_kept = st.lists(
+    kept_records(), min_size=3, max_size=10, unique_by=lambda each: each.record.inference_id
 )
+any_asked = st.lists(st.tuples(filters, pages, limits), min_size=5, max_size=10)
+any_typed = st.lists(st.sampled_from(TYPED), min_size=10, max_size=30)
+any_metadata_filters = st.lists(metadata_filters(), min_size=10, max_size=20)
 
 
-@random_stores
-@given(
-    kept=st.lists(
-        kept_records(), min_size=3, max_size=10, unique_by=lambda each: each.record.inference_id
-    ),
-    asked=st.lists(st.tuples(filters, pages, limits), min_size=5, max_size=10),
-)
-def test_sql_agrees_with_python(
+def agree(
     store: istore.Store,
-    kept: list[Kept],
-    asked: list[tuple[istore.BaseInferenceFilter, istore.Pagination, dict[str, Any]]],
+    kept: Sequence[Kept],
+    asked: Sequence[tuple[istore.BaseInferenceFilter, istore.Pagination, dict[str, Any]]],
 ) -> None:
     model_id = fill(store, kept)
     for filter_, page, hardness in asked:
         with limited(hardness):
-            check(model_id, kept, filter_, page)
+            check(store, model_id, kept, filter_, page)
 
 
-@random_stores
-@given(
-    typed=st.lists(st.sampled_from(TYPED), min_size=10, max_size=30),
-    asked=st.lists(metadata_filters(), min_size=10, max_size=20),
-    hardness=limits,
-)
-def test_sql_agrees_with_python_on_metadata(
+def agree_on_metadata(
     store: istore.Store,
-    typed: list[tuple[str, str]],
-    asked: list[dict[str, str]],
+    typed: Sequence[tuple[str, str]],
+    asked: Sequence[dict[str, str]],
     hardness: dict[str, Any],
 ) -> None:
     kept = [
@@ -279,4 +282,34 @@ def test_sql_agrees_with_python_on_metadata(
     for each in asked:
         filter_ = istore.BaseInferenceFilter.model_validate({"metadata_filter": [each]})
         with limited(hardness):
-            check(model_id, kept, filter_, istore.Pagination())
+            check(store, model_id, kept, filter_, istore.Pagination())
+
+
+@stores(150)
+@given(kept=any_kept, asked=any_asked)
+def test_sql_agrees_with_python(store: istore.Store, kept: Any, asked: Any) -> None:
+    agree(store, kept, asked)
+
+
+@stores(60)
+@given(typed=any_typed, asked=any_metadata_filters, hardness=limits)
+def test_sql_agrees_with_python_on_metadata(
+    store: istore.Store, typed: Any, asked: Any, hardness: Any
+) -> None:
+    agree_on_metadata(store, typed, asked, hardness)
+
+
+@pytest.mark.long
+@stores(1_500)
+@given(kept=any_kept, asked=any_asked)
+def test_sql_agrees_with_python_at_length(store: istore.Store, kept: Any, asked: Any) -> None:
+    agree(store, kept, asked)
+
+
+@pytest.mark.long
+@stores(1_500)
+@given(typed=any_typed, asked=any_metadata_filters, hardness=limits)
+def test_sql_agrees_with_python_on_metadata_at_length(
+    store: istore.Store, typed: Any, asked: Any, hardness: Any
+) -> None:
+    agree_on_metadata(store, typed, asked, hardness)

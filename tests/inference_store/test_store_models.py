@@ -79,6 +79,28 @@ def test_function_is_as_documented(documented: str) -> None:
         assert getattr(istore, path.partition(".")[2]) is value
 
 
+@pytest.mark.parametrize("documented", [rest for rest, _ in entries("property")])
+def test_property_is_as_documented(documented: str) -> None:
+    path, _, kind = documented.partition(": ")
+    _, model, name = path.split(".")
+    value = inspect.getattr_static(getattr(istore, model), name)
+    assert isinstance(value, property)
+    assert value.fget is not None
+    assert value.fget.__annotations__ == {"return": kind}
+
+
+def test_every_function_is_in_the_document() -> None:
+    documented = {text.partition("(")[0] for text, _ in entries("function")}
+    ours = {
+        f"{value.__module__.rpartition('.')[2]}.{name}"
+        for name in vars(istore)["__all__"]
+        if inspect.isfunction(value := getattr(istore, name))
+    }
+    assert ours - {"connection.connect"} == {
+        each for each in documented if not each.startswith("models.")
+    }
+
+
 def test_every_model_is_in_the_document() -> None:
     documented = {text.partition("(")[0] for kind in ("model", "enum") for text, _ in entries(kind)}
     ours = {name for name, value in vars(istore.models).items() if inspect.isclass(value)}

@@ -384,6 +384,57 @@ class TestActions:
         assert blobs(store) == set()
         assert counts(run(policy())) == (0, 0, 0, 0)
 
+    def test_soft_hides_from_every_function(self, store: istore.Store, clock: Clock) -> None:
+        size, action = 2, istore.InferenceAction.EMBED
+        task = istore.TaskType.IMAGE_EMBEDDING
+        istore.register_model_for_inference_storage(registration("embedder", task, size))
+        for name in ("old", "new"):
+            request = inference(
+                name,
+                None,
+                model_id="embedder",
+                task=task,
+                action=action,
+                embedding=[1.0, 0.0],
+                metadata={"n": ("int", "1"), "s": ("string", name)},
+            )
+            istore.create_inference("embedder", request)
+            clock.pass_hours(11 if name == "old" else 0)
+        assert counts(run(policy(model_id="embedder")))[0] == 1
+        near = istore.NewGetInferencesRequest(
+            embedding_filters=istore.EmbeddingFilter(query_embedding=[1.0, 0.0])
+        )
+        for asked in (istore.NewGetInferencesRequest(), near):
+            found = istore.filter_inferences("embedder", asked)
+            assert [each.inference_id for each in found] == ["new"]
+            assert istore.count_inferences("embedder", asked) == 1
+        assert istore.get_inference("embedder", "old") is None
+        assert istore.get_metadata("embedder", "old") == []
+        new = istore.NewExtendedMetadataRequest(key="n", type=istore.MetadataType.INT, value="2")
+        with pytest.raises(StoreError, match="there is no inference 'old'"):
+            istore.create_metadata("embedder", "old", new)
+        assert istore.delete_metadata("embedder", "old", "n") is None
+        by_type = istore.get_metadata_key_type_counts("embedder")
+        assert by_type is not None
+        assert by_type.counts == {"n": {"int": 1}, "s": {"string": 1}}
+        for kind, key, distribution in (
+            (istore.MetadataStatisticsType.INT, "n", {"[1, 1]": 1}),
+            (istore.MetadataStatisticsType.STRING, "s", {"new": 1}),
+        ):
+            measured = istore.get_metadata_statistics(
+                "embedder", istore.NewGetMetadataStatisticsRequest(key=key, type=kind)
+            )
+            assert measured is not None
+            assert measured.distribution == distribution
+        export = istore.create_export_task(
+            "embedder", istore.NewExportTaskRequest(include_inference_ids=["old", "new"])
+        )
+        assert export is not None
+        assert export.expected_count == 1
+        assert istore.bulk_delete_inferences("embedder", istore.BaseInferenceFilter()) == ["new"]
+        assert istore.delete_inference("embedder", "old") is None
+        assert rows(store, schema.inferences) == 0
+
     def test_hidden_gives_way_to_the_same_id(self, store: istore.Store, clock: Clock) -> None:
         keep("one", b"one")
         clock.pass_hours(11)
@@ -471,20 +522,15 @@ kept = st.builds(
     st.sampled_from([None, b"x", b"y", b"z"]),
     st.booleans(),
 )
-rules = st.tuples(st.integers(-1, 6), ages, st.sampled_from(list(DeleteAction))).filter(
-    lambda rule: rule[0] == -1 or rule[1] <= rule[0]
-)
+# Ages of records and of inputs, what is done, and how many records to a transaction.
+Run = tuple[int, int, DeleteAction, int]
+rules = st.tuples(
+    st.integers(-1, 6), ages, st.sampled_from(list(DeleteAction)), st.integers(1, 4)
+).filter(lambda rule: rule[0] == -1 or rule[1] <= rule[0])
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(given_records=st.lists(kept, max_size=8), runs=st.lists(rules, min_size=1, max_size=3))
-def test_agrees_with_the_rules_in_plain_python(
-    store: istore.Store,
-    clock: Clock,
-    given_records: list[Kept],
-    runs: list[tuple[int, int, DeleteAction]],
+def agree_on_rules(
+    store: istore.Store, clock: Clock, given_records: list[Kept], runs: list[Run]
 ) -> None:
     for key in list(blobs_of(store).keys()):
         blobs_of(store).delete(key)
@@ -492,18 +538,21 @@ def test_agrees_with_the_rules_in_plain_python(
     for model_id in (MODEL_ID, "second"):
         istore.register_model_for_inference_storage(registration(model_id))
     records = {str(number): each for number, each in enumerate(given_records)}
+    hidden: dict[str, Kept] = {}
     present = clock.ns
     for name, each in sorted(records.items(), key=lambda item: -item[1].age):
         clock.ns = present - each.age * HOUR_NS
         keep(name, each.data, model_id=each.model_id, protected=each.is_protected)
     clock.ns = present
     inputs = {each.data for each in records.values() if each.data is not None}
-    for record_age, blob_age, action in runs:
+    for record_age, blob_age, action, batch in runs:
         left, left_inputs = second_definition(records, MODEL_ID, record_age, blob_age)
         expected = (len(records) - len(left), len(inputs) - len(left_inputs))
         made = policy(record_age, blob_age, action)
-        assert counts(run(made, dry_run=True)) == (0, expected[0], 0, expected[1])
-        assert counts(run(made)) == (expected[0], expected[0], expected[1], expected[1])
+        with pytest.MonkeyPatch.context() as patched:
+            small_batches(patched, batch)
+            assert counts(run(made, dry_run=True)) == (0, expected[0], 0, expected[1])
+            assert counts(run(made)) == (expected[0], expected[0], expected[1], expected[1])
         stored = {
             each.inference_id: each
             for model_id in (MODEL_ID, "second")
@@ -511,13 +560,41 @@ def test_agrees_with_the_rules_in_plain_python(
         }
         assert stored.keys() == left.keys()
         for name, each in left.items():
-            key = None if each.data is None else data_key(istore.get_data_hash(each.data))
-            assert stored[name].data_storage_key == key
+            stored_key = data_key(istore.get_data_hash(each.data)) if each.data else None
+            assert stored[name].data_storage_key == stored_key
             assert [item.key for item in stored[name].metadata or []] == ["a"]
         assert blobs(store) == left_inputs
-        if action is DeleteAction.HARD and record_age != -1:
-            assert rows(store, schema.elements) == rows(store, schema.inferences)
+        if action is DeleteAction.SOFT:
+            hidden |= {name: each for name, each in records.items() if name not in left}
+        else:
+            hidden, _ = second_definition(hidden, MODEL_ID, record_age, 0)
+        for table in (schema.inferences, schema.elements, schema.metadata):
+            assert rows(store, table) == len(left) + len(hidden)
         records, inputs = left, left_inputs
+
+
+rules_of_agreement = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+some_records = st.lists(kept, max_size=8)
+some_runs = st.lists(rules, min_size=1, max_size=3)
+
+
+@rules_of_agreement
+@given(given_records=some_records, runs=some_runs)
+def test_agrees_with_the_rules_in_plain_python(
+    store: istore.Store, clock: Clock, given_records: list[Kept], runs: list[Run]
+) -> None:
+    agree_on_rules(store, clock, given_records, runs)
+
+
+@pytest.mark.long
+@settings(rules_of_agreement, max_examples=500)
+@given(given_records=some_records, runs=some_runs)
+def test_agrees_with_the_rules_in_plain_python_at_length(
+    store: istore.Store, clock: Clock, given_records: list[Kept], runs: list[Run]
+) -> None:
+    agree_on_rules(store, clock, given_records, runs)
 
 
 class TestTasks:

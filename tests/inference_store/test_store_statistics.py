@@ -137,6 +137,13 @@ class TestNumbers:
             assert (found.count, found.min, found.max) == (2, 0.1, 0.1)
             assert found.distribution == {"[0.1, 0.1]": 2}
 
+    def test_zero_has_no_sign(self, store: istore.Store) -> None:
+        numbers(store, -0.0, -1)
+        for maximum in (0.0, -0.0):
+            found = measured("float", minimum=-0.0, maximum=maximum)
+            assert found.distribution == {"[0, 0]": 1}
+            assert measured("float", maximum=maximum, count=1).distribution == {"[-1, 0]": 2}
+
     def test_bins_narrower_than_doubles_are_apart(self, store: istore.Store) -> None:
         above = math.nextafter(1, 2)
         numbers(store, 1, above)
@@ -300,7 +307,8 @@ def binned(observed: list[float], bins: dict[str, Any]) -> dict[str, int]:
     found = {}
     for start, end in pairwise(edges):
         last = end == edges[-1]
-        name = f"[{start!r}, {end!r}{']' if last else ')'}".replace(".0,", ",")
+        shown = [repr(edge or 0.0) for edge in (start, end)]
+        name = f"[{', '.join(shown)}{']' if last else ')'}".replace(".0,", ",")
         name = name.replace(".0]", "]").replace(".0)", ")")
         inside = [value for value in finite if start <= value < end or (last and value == end)]
         found[name] = len(inside)
@@ -308,7 +316,7 @@ def binned(observed: list[float], bins: dict[str, Any]) -> dict[str, int]:
 
 
 few = st.sampled_from(
-    [-5.0, 0.0, 0.1, 0.2, 0.30000000000000004, 0.7, 1.0, 1e-9, 2**53 + 0.0, 1e300]
+    [-5.0, -0.0, 0.0, 0.1, 0.2, 0.30000000000000004, 0.7, 1.0, 1e-9, 2**53 + 0.0, 1e300]
 )
 texts_of = {
     "float": few.map(repr) | st.floats(-10, 10).map(repr) | st.sampled_from(["nan", "x", "1e999"]),

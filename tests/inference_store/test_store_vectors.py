@@ -389,17 +389,21 @@ os.waitpid(child(), 0)
 whole = time.perf_counter() - started
 chance = random.Random(0)
 unfinished = 0
-for _ in range(times):
+while unfinished < times:
     remove()
     pid = child()
     time.sleep(chance.uniform(0, 1) * whole)
     os.kill(pid, signal.SIGKILL)
-    unfinished += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    if os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
+        unfinished += 1
+    else:
+        # This time the machine was faster.
+        whole *= 0.8
     # Two go on with what it left.
     for pid in [child(), child()]:
         assert os.waitpid(pid, 0)[1] == 0
     assert search() == right
-print(*right, unfinished)
+print(*right)
 """
 
 
@@ -413,16 +417,14 @@ class TestProcesses:
         ended = subprocess.run(
             [
                 *(sys.executable, "-c", KILLED, sqlite_store.name, str(sqlite_store.folder)),
-                *(repr(query.tolist()), "20"),
+                *(repr(query.tolist()), "10"),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
-        *right, unfinished = ended.stdout.split()
-        assert right == expected(rows, query, 5)
-        assert int(unfinished) > 5
+        assert ended.stdout.split() == expected(rows, query, 5)
 
     def test_threads_search_while_others_write(self, filled: istore.Store, rows: Rows) -> None:
         failures: list[BaseException] = []

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,3 +129,36 @@ def photos(gallery: Path, work: Path) -> Callable[..., Path]:
         return root
 
     return put
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs, one of them taken in Paris, and the store of what two runs found.
+
+    They were detected in and embedded by the embedded models. Nobody changes it.
+    """
+    folder = tmp_path_factory.mktemp("recorded")
+    (folder / "photos").mkdir()
+    for name in PHOTOGRAPHS:
+        shutil.copy(SAMPLES / name, folder / "photos")
+    exif = Image.Exif()
+    exif[0x010F] = "maker"  # Pillow writes no directories below an empty one.
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.2)})
+    exif.get_ifd(0x8769).update({0x9003: "2023:05:01 12:30:00", 0x9011: "+02:00"})
+    cat = Image.open(SAMPLES / "chelsea.png").convert("RGB").crop((40, 0, 400, 300))
+    cat.save(folder / "photos" / "paris.jpg", exif=exif)
+    for arguments in (("detect", "-o", "boxes.json"), ("embed", "-o", "vectors.parquet")):
+        name, *options = arguments
+        subprocess.run(
+            [sys.executable, "-m", "pixano_cli", name, "photos", *options, "--store", "store"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+    return folder
+
+
+@pytest.fixture
+def record(recorded: Path, work: Path) -> Path:
+    """A copy of that store, where the commands of a test look for one."""
+    return shutil.copytree(recorded / "store", work / ".pixano-annotate")

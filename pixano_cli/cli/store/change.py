@@ -48,19 +48,17 @@ def tag(
     debug: Debug = False,
 ) -> None:
     """Attach metadata to records, or remove it."""
-    from pixano_cli.annotate.tags import read_tag
+    from pixano_cli.annotate.tags import read_tags
     from pixano_cli.inference_store import marking
 
     require_choice(filters, everything, "tag")
-    added = [read_tag(text) for text in setting or ()]
-    if not added and not unsetting:
+    added, removed = read_tags(setting or (), unsetting or ())
+    if not added and not removed:
         raise UsageError("say what to attach with --set KEY=VALUE, or to remove with --unset KEY")
     with opened(store) as connected:
         models, asked = read(connected, filters)
-        tagged = sum(
-            marking.tag(connected, model, asked, added, unsetting or ()) for model in models
-        )
-    _print_done("tagged", tagged, as_json)
+        tagged = sum(marking.tag(connected, model, asked, added, removed) for model in models)
+    _print_done("tagged" if added else "untagged", tagged, as_json)
 
 
 @filter_options.filtered
@@ -134,12 +132,14 @@ def _agreed() -> bool:
 def _plan(planned: DeletionOverview, name: str) -> str:
     if not planned.records:
         return f"store {name}: no record passes the filters"
-    parts = [f"{counted(planned.records, 'record')} with all their metadata"]
+    whose = "its" if planned.records == 1 else "their"
+    parts = [f"{counted(planned.records, 'record')} with {whose} metadata"]
     if planned.blobs:
         parts.append(f"{counted(planned.blobs, 'input')} ({tables.size_text(planned.size)})")
     text = f"to be deleted for good from store {name}: {' and '.join(parts)}"
     if planned.protected:
-        text += f"; {planned.protected:,} of the records are protected from retention policies"
+        verb = "is" if planned.protected == 1 else "are"
+        text += f"; {planned.protected:,} of the records {verb} protected from retention policies"
     return text
 
 

@@ -19,10 +19,13 @@ from pixano_cli.cli.store.opened import (
     read,
     time_text,
 )
-from pixano_cli.errors import UsageError
+from pixano_cli.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from pixano_cli.inference_store.models import MetadataStatistics
+    from pixano_cli.inference_store.models import (
+        MetadataStatistics,
+        NewGetMetadataStatisticsRequest,
+    )
 
 _BINS = "Bars of numbers"
 
@@ -146,11 +149,20 @@ def stats(
     filters: Filters,
     key: Annotated[
         str | None,
-        typer.Argument(help="A metadata key; without one the keys are listed.", show_default=False),
+        typer.Argument(
+            metavar="KEY",
+            help="A metadata key; without one the keys are listed.",
+            show_default=False,
+        ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--type", help="string, int or float.", show_default="as it is stored"),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="string, int or float.",
+            show_default="each it is stored as",
+        ),
     ] = None,
     bins: Annotated[
         int | None,
@@ -160,12 +172,15 @@ def stats(
     ] = None,
     width: Annotated[
         float | None,
-        typer.Option("--width", help="How wide, instead.", rich_help_panel=_BINS),
+        typer.Option(
+            "--width", metavar="WIDTH", help="How wide each is, instead.", rich_help_panel=_BINS
+        ),
     ] = None,
     minimum: Annotated[
         float | None,
         typer.Option(
             "--minimum",
+            metavar="VALUE",
             help="Where the first begins.",
             show_default="the least value",
             rich_help_panel=_BINS,
@@ -175,6 +190,7 @@ def stats(
         float | None,
         typer.Option(
             "--maximum",
+            metavar="VALUE",
             help="Where the last ends.",
             show_default="the greatest value",
             rich_help_panel=_BINS,
@@ -185,10 +201,7 @@ def stats(
     debug: Debug = False,
 ) -> None:
     """Draw how the values of a metadata key are distributed, or list the keys there are."""
-    from pixano_cli.inference_store.metadata import (
-        get_metadata_key_type_counts,
-        get_metadata_statistics,
-    )
+    from pixano_cli.inference_store.metadata import get_metadata_key_type_counts
     from pixano_cli.inference_store.models import (
         MetadataStatisticsType,
         NewGetMetadataStatisticsRequest,
@@ -229,7 +242,7 @@ def stats(
                     distribution_minimum_value=minimum,
                     distribution_maximum_value=maximum,
                 )
-                measured = get_metadata_statistics(model, request)
+                measured = _measured(model, request)
                 if measured is not None:
                     drawn.setdefault(model, {})[each] = measured
     if not drawn:
@@ -243,10 +256,25 @@ def stats(
             }
         )
         return
-    for model, heading in each_model(list(drawn), of=models):
+    shown = [model for model, found in drawn.items() if any(each.count for each in found.values())]
+    for model, heading in each_model(shown or list(drawn), of=models):
         _print_heading(heading)
         for each, statistics in drawn[model].items():
             _print_statistics(key, each, statistics)
+
+
+def _measured(model: str, request: NewGetMetadataStatisticsRequest) -> MetadataStatistics | None:
+    from pixano_cli.inference_store.metadata import get_metadata_statistics
+
+    width = request.distribution_bin_width
+    try:
+        return get_metadata_statistics(model, request)
+    except StoreError as error:
+        # How many bars a width makes is known by the values only.
+        wrong = f"distribution_bin_width {width}"
+        if width is None or wrong not in str(error):
+            raise
+        raise UsageError(str(error).replace(wrong, f"--width {width:g}")) from error
 
 
 def _check_bins(
@@ -280,9 +308,17 @@ def _print_statistics(key: str, kind: str, statistics: MetadataStatistics) -> No
     if kind == "string":
         found += f", {len(distribution):,} different" if distribution else ""
     elif statistics.min is not None and statistics.max is not None:
-        found += f", from {statistics.min:g} to {statistics.max:g}"
+        found += f", from {_number(statistics.min, kind)} to {_number(statistics.max, kind)}"
+    if kind == "int":
+        distribution = tables.whole_ranges(distribution)
     typer.echo(f"{tables.cell_text(key)} ({kind}): {found}")
     tables.print_histogram(distribution)
+
+
+def _number(value: float, kind: str) -> str:
+    if math.isinf(value):
+        return "less than -1.8e308" if value < 0 else "more than 1.8e308"
+    return f"{value:.0f}" if kind == "int" and abs(value) < 1e15 else f"{value:g}"
 
 
 def _print_keys(keys: dict[str, dict[str, dict[str, int]]], as_json: bool) -> None:

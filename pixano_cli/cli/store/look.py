@@ -10,7 +10,7 @@ import typer
 from pixano_cli.annotate.selection import Filters
 from pixano_cli.cli import console, filter_options, tables
 from pixano_cli.cli.store.opened import Debug, Json, Where, opened, read, time_text
-from pixano_cli.errors import UsageError
+from pixano_cli.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from pixano_cli.inference_store.models import Inference
@@ -32,6 +32,7 @@ def list_records(
         str,
         typer.Option(
             "--sort",
+            metavar="FIELD",
             help="By created_at, or by the label or score of the best object; "
             "the records of one model after those of another.",
         ),
@@ -63,7 +64,9 @@ def list_records(
     with opened(store) as connected:
         models, asked = read(connected, filters)
         request = NewGetInferencesRequest(filters=asked, pagination=pagination)
-        found = list(browse(models, request, limit=limit, offset=offset))
+        # One more tells whether there are more.
+        found = list(browse(models, request, limit=limit + 1, offset=offset))
+    is_more, found = len(found) > limit, found[:limit]
     if as_json:
         tables.print_json([each.model_dump(mode="json") for each in found])
         return
@@ -83,12 +86,15 @@ def list_records(
             for each in found
         ],
     )
-    if limit and len(found) == limit:
-        console.note(f"there may be more: --offset {offset + limit} goes on, --limit shows more")
+    if is_more:
+        console.note(f"there are more: --offset {offset + limit} goes on, --limit shows more")
 
 
 def show(
-    inference: Annotated[str, typer.Argument(help="Its id, or the start of it.")],
+    inference: Annotated[
+        str,
+        typer.Argument(metavar="INFERENCE", help="Its id, or the start of it.", show_default=False),
+    ],
     model_id: filter_options.ModelId = None,
     store: Where = None,
     as_json: Json = False,
@@ -100,7 +106,10 @@ def show(
     from pixano_cli.inference_store.inference import get_inference
     from pixano_cli.inference_store.values import check_text
 
-    check_text("inference", inference)
+    try:
+        check_text("inference", inference)
+    except StoreError as error:
+        raise UsageError(str(error)) from error
     with opened(store) as connected:
         found = find(connected, inference, read_models(connected, model_id or ()), 3)
         # One whose id is just that is meant even if others begin so.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pixano_cli.cli import tables
+from pixano_cli.cli import console, tables
 from pixano_cli.cli.store.opened import Debug, Json, Where, counted, one_model, opened
 from pixano_cli.errors import UsageError
 
@@ -205,9 +205,11 @@ def tasks(
         found = filter_retention_tasks(model, NewGetRetentionTasksRequest(pagination=page))
     if as_json:
         tables.print_json([task.model_dump(mode="json") for task in found])
+    elif not found:
+        console.note("no task")
     else:
         tables.print_table(
-            ["TASK", "STATE", "RECORDS", "OF", "INPUTS", "OF", "RECORDS BEFORE"],
+            ["TASK", "STATE", "RECORDS DELETED", "OF", "INPUTS DELETED", "OF", "OLDER THAN (UTC)"],
             [_row(task) for task in found],
         )
 
@@ -226,7 +228,8 @@ def describe(policy: RetentionPolicy) -> str:
         inputs = f"for {age_text(policy.maximum_blob_age)}"
     often = "by `store retention run` only"
     if policy.automated_interval:
-        often = f"every {age_text(policy.automated_interval)} when the store is opened"
+        often = f"every {age_text(policy.automated_interval).removeprefix('1 ')}"
+        often += " when the store is opened"
     return (
         f"{policy.model_id}: records are kept {kept}; inputs are kept {inputs}; "
         f"the policy is run {often}"

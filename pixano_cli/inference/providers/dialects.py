@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
-from pixano_cli.inference.embedding import EmbeddingTask
+from pixano_cli.inference.embedding import AnyTask, EmbeddingTask
 from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference.providers.http import Answer, HttpServer
 from pixano_cli.inference.providers.remote import LOOK_TIMEOUT_S, Wire, read
@@ -18,6 +18,9 @@ from pixano_cli.inference.types import InferenceTask
 
 ABSENT = frozenset({404, 405})
 """Answers of a server that knows no such path."""
+
+DIALECTS = ("auto", "g1", "g2", "g3", "g4", "g5")
+"""What a user may say of a server's generation; "auto" finds it out."""
 
 _TASKS = {
     "segmentation": InferenceTask.MASK_GENERATION.value,
@@ -46,6 +49,31 @@ class Generation(IntEnum):
     def embeds(self) -> bool:
         """Whether it has a way to ask for embeddings."""
         return self >= Generation.G4
+
+    @property
+    def is_celery(self) -> bool:
+        """Whether a POST may be answered with the id of a task, to be asked for later."""
+        return self <= Generation.G2
+
+    @property
+    def takes_keyframes(self) -> bool:
+        """Whether each object of a video has a prompt of its own kind, which may be a mask."""
+        return self >= Generation.G4
+
+    def route(self, task: AnyTask) -> str:
+        """Return the path that a task is posted to; embeddings are from G4 on."""
+        if self <= Generation.G2:
+            return _OLD_ROUTES[task.value]
+        name = next(name for name, does in _TASKS.items() if does == task.value)
+        return f"/v1/inference/{name}" if self >= Generation.G4 else f"/inference/{name}/"
+
+
+_OLD_ROUTES = {
+    InferenceTask.MASK_GENERATION.value: "/tasks/image/mask_generation/",
+    InferenceTask.OBJECT_DETECTION.value: "/tasks/image/zero_shot_detection/",
+    InferenceTask.VIDEO_MASK_GENERATION.value: "/tasks/video/mask_generation/",
+    InferenceTask.TEXT_GENERATION.value: "/tasks/multimodal/text-image/conditional_generation/",
+}
 
 
 class CamelWire(Wire):
@@ -80,6 +108,10 @@ class Interface(CamelWire):
 
     modalities: list[str] = Field(default_factory=list)
     dim: Annotated[int, Field(ge=1)] | None = None
+    classes: str = ""
+    class_names: list[str] | None = None
+    # A VLM has forms of a prompt under another name, so an absent list says nothing.
+    prompts: list[str] | None = None
 
 
 class ListedModel(CamelWire):
@@ -101,6 +133,29 @@ class ListedModel(CamelWire):
         if self.capability == "embedding" and modalities and "image" not in modalities:
             return "text_embedding"
         return _TASKS.get(self.capability, self.capability)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it says that it has a class set of its own."""
+        return self.interface is not None and self.interface.classes == "closed"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it says that it looks for the classes that are named, and needs some."""
+        return self.interface is not None and self.interface.classes == "open"
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Its own class set, if it tells."""
+        if not self.is_closed or self.interface is None or self.interface.class_names is None:
+            return None
+        return tuple(dict.fromkeys(self.interface.class_names))
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether a mask may prompt it; so it may if it does not say what may."""
+        prompts = self.interface.prompts if self.interface else None
+        return prompts is None or "mask" in prompts
 
     @property
     def embedding_size(self) -> int | None:
@@ -156,6 +211,15 @@ async def get_models(server: HttpServer, dialect: Dialect) -> list[ListedModel]:
     """Return the models of a server."""
     path = "/v1/models" if dialect.generation >= Generation.G4 else "/app/models/"
     return read(_MODELS, await server.get(path, timeout=LOOK_TIMEOUT_S))
+
+
+async def is_loading(server: HttpServer, dialect: Dialect) -> bool:
+    """Return whether a server says that it has not all of its models yet; G1 never does."""
+    if dialect.generation is Generation.G1:
+        return False
+    path = "/v1/ready" if dialect.generation >= Generation.G4 else "/ready"
+    answer = await server.get(path, timeout=LOOK_TIMEOUT_S, heed=ABSENT | {503})
+    return answer.status == 503
 
 
 def _has(answer: Answer, name: str) -> bool:

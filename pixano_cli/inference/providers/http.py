@@ -136,6 +136,10 @@ class HttpServer:
         """
         return await self._ask("POST", path, orjson.dumps(body), timeout, heed)
 
+    async def delete(self, path: str, *, timeout: float, heed: Collection[int] = ()) -> Answer:
+        """Ask with DELETE; see `post`."""
+        return await self._ask("DELETE", path, None, timeout, heed)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -179,7 +179,9 @@ class LocalProvider(InferenceProvider):
             if model.task and task in (None, model.task)
         ]
 
-    async def describe_model(self, model_name: str) -> ModelDescription:
+    async def describe_model(
+        self, model_name: str, task: AnyTask | None = None
+    ) -> ModelDescription:
         """Tell what is known of a model, from its card, without loading it.
 
         Raises:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from pydantic import Field, TypeAdapter
 
 from pixano_cli.inference.embedding import (
+    AnyTask,
     EmbeddingTask,
     ImageEmbeddingInput,
     ImageEmbeddingOutput,
@@ -125,7 +126,9 @@ class OpenAIProvider(RemoteProvider):
             for model in await self._listed() or []
         ]
 
-    async def describe_model(self, model_name: str) -> ModelDescription:
+    async def describe_model(
+        self, model_name: str, task: AnyTask | None = None
+    ) -> ModelDescription:
         """Tell that a model is there, if the server lists its models; embedding is all it is for.
 
         Raises:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+import asyncio
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-from pydantic import AliasChoices, Field, TypeAdapter
-
+from pixano_cli.annotations import Category
+from pixano_cli.errors import UsageError
 from pixano_cli.inference.embedding import (
+    AnyTask,
     EmbeddingTask,
     ImageEmbeddingInput,
     ImageEmbeddingOutput,
@@ -19,58 +20,54 @@ from pixano_cli.inference.embedding import (
 )
 from pixano_cli.inference.errors import (
     InferenceError,
+    InferenceTimeoutError,
     InvalidRequestError,
     TaskNotSupportedError,
 )
 from pixano_cli.inference.provider import ModelDescription
+from pixano_cli.inference.providers import (
+    pixano_answers,
+    pixano_bodies,
+    pixano_classes,
+    pixano_deploy,
+)
 from pixano_cli.inference.providers.dialects import (
+    DIALECTS,
     Dialect,
+    Generation,
     ListedModel,
     find_dialect,
     get_info,
     get_models,
+    is_loading,
 )
 from pixano_cli.inference.providers.http import Answer
-from pixano_cli.inference.providers.remote import (
-    LONGEST_VECTOR,
-    RemoteProvider,
-    Wire,
-    malformed,
-    read,
+from pixano_cli.inference.providers.outgoing import Outgoing
+from pixano_cli.inference.providers.pixano_jobs import ENVELOPE, Reply, ask_job, ask_task
+from pixano_cli.inference.providers.pixano_video import follow
+from pixano_cli.inference.providers.pixano_windows import WINDOW
+from pixano_cli.inference.providers.remote import RemoteProvider, read
+from pixano_cli.inference.types import (
+    ImageMaskGenerationInput,
+    ImageMaskGenerationResult,
+    ImageZeroShotDetectionInput,
+    ImageZeroShotDetectionOutput,
+    ImageZeroShotDetectionResult,
+    InferenceTask,
+    ModelConfig,
+    ModelInfo,
+    ServerInfo,
+    TextImageConditionalGenerationInput,
+    TextImageConditionalGenerationResult,
+    VideoMaskGenerationInput,
+    VideoMaskGenerationOutput,
+    VideoMaskGenerationResult,
 )
-from pixano_cli.inference.types import InferenceTask, ModelInfo, ServerInfo
+from pixano_cli.media import flight
 
-
-class Array(Wire):
-    """An array of 32-bit floating point numbers: base64 of the bytes, in C order."""
-
-    shape: Annotated[list[int], Field(min_length=1, max_length=8)]
-    dtype: str = ""
-    data: str
-
-
-class Embeddings(Wire):
-    """Vectors [number of images, `dim`]."""
-
-    embeddings: Array
-    dim: Annotated[int, Field(ge=1, le=LONGEST_VECTOR)]
-
-
-class Embedded(Wire):
-    """The envelope around an answer, with vectors in it."""
-
-    id: str = ""
-    status: str
-    timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    processing_time: Annotated[
-        float,
-        Field(validation_alias=AliasChoices("processingTime", "processing_time"), ge=0),
-    ] = 0.0
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    data: Embeddings
-
-
-_EMBEDDED = TypeAdapter(Embedded)
+_TASKS_AT_ONCE = 8
+_LOADING_PAUSE_S = 0.5
+_NO = frozenset({400, 404})
 
 
 class PixanoInferenceProvider(RemoteProvider):
@@ -88,8 +85,54 @@ class PixanoInferenceProvider(RemoteProvider):
 
     variable: ClassVar[str] = "PIXANO_INFERENCE_API_KEY"
     default_url: ClassVar[str] = "http://127.0.0.1:7463"
+    tasks: ClassVar[tuple[InferenceTask, ...]] = tuple(InferenceTask)
 
-    _dialect: Dialect | None = None
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key_file: str | Path | None = None,
+        concurrency: int | None = None,
+        max_side: int | None = None,
+        tries: int = 5,
+        pace: float = 0.5,
+        dialect: str = "auto",
+        window: int = WINDOW,
+    ) -> None:
+        """Make the provider; nothing is sent yet.
+
+        Args:
+            url: Address of the server; by default that of `default_url`.
+            api_key_file: File that holds the key, in place of the environment variable.
+            concurrency: Most requests under way at once.
+            max_side: Longest side of an image that is sent, in pixels; None sends all of it.
+            tries: How often a request is sent at most.
+            pace: Longest first wait between two tries, in seconds.
+            dialect: Generation of the server, "g1" to "g5"; "auto" finds it out.
+            window: Most frames of a video that are sent at once, from 2.
+
+        Raises:
+            UsageError: If a value is out of range, the URL is no server's, or the key cannot be
+                had.
+        """
+        super().__init__(
+            url,
+            api_key_file=api_key_file,
+            concurrency=concurrency,
+            max_side=max_side,
+            tries=tries,
+            pace=pace,
+        )
+        if dialect.lower() not in DIALECTS:
+            raise UsageError(f"dialect must be one of {', '.join(DIALECTS)}, not {dialect!r}")
+        if window < 2:
+            raise UsageError(f"window must be at least 2 frames, not {window}")
+        self._window = window
+        self._dialect: Dialect | None = None
+        if dialect.lower() != "auto":
+            self._dialect = Dialect(Generation[dialect.upper()], "")
+        # What is submitted waits in the server's queue, where no limit on requests holds it back.
+        self._tasks_at_once = asyncio.Semaphore(concurrency or _TASKS_AT_ONCE)
 
     @property
     def name(self) -> str:
@@ -102,7 +145,7 @@ class PixanoInferenceProvider(RemoteProvider):
         From 0.6 on it counts the GPUs in use without naming them: `gpus_used` is then empty. What
         the models do is told to those who have a key, if the server wants one.
         """
-        dialect = await self._speak()
+        dialect = await self._pixano.dialect()
         info = await get_info(self._server, dialect)
         try:
             models = await get_models(self._server, dialect)
@@ -135,20 +178,26 @@ class PixanoInferenceProvider(RemoteProvider):
                 model_class=model.model_class,
                 provider=self.name,
             )
-            for model in await self._models()
+            for model in await self._pixano.models()
             if task is None or model.does == task.value
         ]
 
-    async def describe_model(self, model_name: str) -> ModelDescription:
+    async def describe_model(
+        self, model_name: str, task: AnyTask | None = None
+    ) -> ModelDescription:
         """Tell what the server tells of a model; it has no digest of the weights.
+
+        Args:
+            model_name: Name of the model.
+            task: What it is wanted for; a model does one thing here, so it says nothing.
 
         Raises:
             ModelNotFoundError: If there is no model of the name.
             TaskNotSupportedError: If no task asks for what it does.
         """
-        model = await self._find(model_name)
+        model = await self._pixano.find(model_name)
         try:
-            task = task_of(model.does)
+            does = task_of(model.does)
         except ValueError:
             raise TaskNotSupportedError(
                 f"model {model_name!r} at {self._server.url} does {model.does}, which "
@@ -156,10 +205,236 @@ class PixanoInferenceProvider(RemoteProvider):
             ) from None
         return ModelDescription(
             model_name,
-            task,
+            does,
             origin=model.model_path or "",
             description=model.model_class or "",
+            categories=_categories(model.class_names),
             embedding_size=model.embedding_size,
+            parameters={} if self._max_side is None else {"max_side": self._max_side},
+        )
+
+    async def instantiate_model(
+        self, provider: str, config: ModelConfig, timeout: int = 60
+    ) -> None:
+        """Load a model, on a server up to 0.5.6 or from 0.6 on.
+
+        Args:
+            provider: Up to 0.5.6 the server's provider (as "sam2", "transformers"); from 0.6 on the
+                class of the model, unless `config.config["model_class"]` names it.
+            config: What to load; from 0.6 on `config.config["deployment"]` is what the server's
+                deployment takes (as `num_cpus`), and the rest of it are the model's parameters.
+            timeout: Seconds for loading. A server may go on to load after that.
+
+        Raises:
+            ModelNotFoundError: If the server knows no such provider, class or task.
+            TaskNotSupportedError: If the server loads no models on request, or the model does
+                something else than `config.task`.
+            InvalidRequestError: If the server refuses, as where there is a model of that name.
+            InferenceTimeoutError: If it is not loaded in time.
+        """
+        dialect = await self._pixano.dialect()
+        await pixano_deploy.instantiate(self._server, dialect, provider, config, timeout)
+        self._pixano.forget()
+
+    async def delete_model(self, model_name: str) -> None:
+        """Unload a model, on a server up to 0.5.6 or from 0.6 on.
+
+        Raises:
+            ModelNotFoundError: If there is no model of the name.
+            TaskNotSupportedError: If the server unloads no models on request.
+        """
+        await pixano_deploy.delete(self._server, await self._pixano.dialect(), model_name)
+        self._pixano.forget()
+
+    async def image_mask_generation(
+        self, input_data: ImageMaskGenerationInput, timeout: float = 60.0
+    ) -> ImageMaskGenerationResult:
+        """Return masks for prompts in an image, in pixels of the image as displayed.
+
+        Prompts are rounded to whole pixels, and the server always encodes the image anew, unless
+        its embedding is given: `reset_predictor` is of no use between several clients.
+
+        Raises:
+            MediaError: If the image cannot be read or decoded.
+            ModelNotFoundError: If the server has no model of the name.
+            TaskNotSupportedError: If the model does not generate masks.
+            InvalidRequestError: If the server refuses the request or the key.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        dialect = await self._pixano.dialect()
+        image = await self._outgoing(input_data.image)
+        body = pixano_bodies.segmentation(dialect.generation, input_data, image)
+        told = await self._pixano.ask(InferenceTask.MASK_GENERATION, input_data.model, body, timeout)
+        envelope = told.envelope
+        return ImageMaskGenerationResult(
+            data=pixano_answers.segmentation(
+                envelope.data,
+                image,
+                len(input_data.boxes or input_data.points or ()),
+                input_data.num_multimask_outputs if input_data.multimask_output else None,
+                told.fail,
+            ),
+            timestamp=envelope.moment,
+            processing_time=envelope.processing_time,
+            metadata=envelope.metadata,
+            id=envelope.id,
+            status=envelope.status,
+        )
+
+    async def image_zero_shot_detection(
+        self, input_data: ImageZeroShotDetectionInput, timeout: float = 60.0
+    ) -> ImageZeroShotDetectionResult:
+        """Return boxes of objects, of the classes that are asked for, if any are.
+
+        Where the model gives masks too, they are in the result's `metadata["masks"]`, one a box.
+
+        Raises:
+            MediaError: If the image cannot be read or decoded.
+            ModelNotFoundError: If the server has no model of the name.
+            TaskNotSupportedError: If the model does not detect.
+            InvalidRequestError: If the server refuses the request or the key, or the model needs
+                classes and none are named.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        dialect = await self._pixano.dialect()
+        name = input_data.model
+        model = await self._pixano.known(name)
+        names = pixano_classes.names_of(input_data.classes)
+        is_grounding = not model.is_closed and pixano_classes.is_grounding(
+            name, model.model_class, model.model_path
+        )
+        if not names and (is_grounding or model.is_open):
+            raise InvalidRequestError(
+                f"model {name!r} at {self._server.url} has no classes of its own: "
+                "name those to look for with --classes"
+            )
+        classes: list[str] | str | None = list(names)
+        if is_grounding:
+            classes = pixano_classes.grounding_text(names)
+        elif model.is_closed or (not names and dialect.generation >= Generation.G3):
+            classes = None
+        image = await self._outgoing(input_data.image)
+        body = pixano_bodies.detection(input_data, image, classes)
+        told = await self._pixano.ask(InferenceTask.OBJECT_DETECTION, name, body, timeout)
+        envelope = told.envelope
+        found = pixano_answers.detection(envelope.data, image, told.fail)
+        meaning = pixano_classes.nearest_name if is_grounding else pixano_classes.same_name
+        labels = [meaning(each.label, names) if names else each.label for each in found]
+        kept = [
+            (each, label) for each, label in zip(found, labels, strict=True) if label is not None
+        ]
+        metadata = dict(envelope.metadata)
+        if any(each.mask for each, _ in kept):
+            metadata["masks"] = [each.mask.to_dict() for each, _ in kept if each.mask]
+        return ImageZeroShotDetectionResult(
+            data=ImageZeroShotDetectionOutput(
+                boxes=[each.box for each, _ in kept],
+                scores=[each.score for each, _ in kept],
+                classes=[label for _, label in kept],
+            ),
+            timestamp=envelope.moment,
+            processing_time=envelope.processing_time,
+            metadata=metadata,
+            id=envelope.id,
+            status=envelope.status,
+        )
+
+    async def text_image_conditional_generation(
+        self, input_data: TextImageConditionalGenerationInput, timeout: float = 60.0
+    ) -> TextImageConditionalGenerationResult:
+        """Return text about images; the server takes neither a seed nor a schema.
+
+        Raises:
+            MediaError: If an image cannot be read or decoded.
+            ModelNotFoundError: If the server has no model of the name.
+            TaskNotSupportedError: If the model does not generate text.
+            InvalidRequestError: If the server refuses the request or the key.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        await self._pixano.dialect()
+        images = [await self._sent(image) for image in input_data.images or ()]
+        chat = pixano_bodies.messages(input_data.prompt, images)
+        body = pixano_bodies.generation(input_data, chat)
+        told = await self._pixano.ask(InferenceTask.TEXT_GENERATION, input_data.model, body, timeout)
+        envelope = told.envelope
+        output, usage = pixano_answers.generation(envelope.data, told.fail)
+        return TextImageConditionalGenerationResult(
+            data=output,
+            timestamp=envelope.moment,
+            processing_time=envelope.processing_time,
+            metadata={**envelope.metadata, **({"usage": usage} if usage else {})},
+            id=envelope.id,
+            status=envelope.status,
+        )
+
+    async def video_mask_generation(
+        self, input_data: VideoMaskGenerationInput, timeout: float = 120.0
+    ) -> VideoMaskGenerationResult:
+        """Follow objects through a video of any length, forward from where each is prompted.
+
+        No more than `window` frames are sent at once. An object that is not to be seen in the frame
+        that two windows share is lost there: `metadata["lost"]` has that frame by its id, and
+        `metadata["windows"]` how many there were.
+
+        Args:
+            input_data: The frames and the prompts.
+            timeout: Seconds for the whole video.
+
+        Raises:
+            MediaError: If a frame cannot be read or decoded.
+            ModelNotFoundError: If the server has no model of the name.
+            TaskNotSupportedError: If the model does not follow objects.
+            InvalidRequestError: If the server refuses the request or the key, or prompts and
+                objects do not fit together.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        dialect = await self._pixano.dialect()
+        model = await self._pixano.known(input_data.model)
+        as_masks = dialect.generation.takes_keyframes and model.takes_masks
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        replies: list[Reply] = []
+
+        async def ask(frames: Sequence[Outgoing], prompts: Sequence[pixano_bodies.TrackPrompt]):
+            found: list[pixano_answers.Tracked] = []
+            for body in pixano_bodies.tracking(
+                dialect.generation, input_data.model, frames, prompts
+            ):
+                left = end - loop.time()
+                if left <= 0:
+                    raise InferenceTimeoutError(
+                        f"{self._server.url} did not follow the objects through the whole video "
+                        f"in {timeout:g} s: allow more time"
+                    )
+                told = await self._pixano.ask(
+                    InferenceTask.VIDEO_MASK_GENERATION, input_data.model, body, left
+                )
+                replies.append(reply)
+                fail = told.fail
+                tracked = pixano_answers.tracking(reply.envelope.data, frames, fail)
+                unknown = {each.object_id for each in tracked} - {*body["objects_ids"]}
+                if unknown:
+                    raise fail(f"object {min(unknown)}, which was not asked for")
+                found += tracked
+            return found
+
+        followed = await follow(input_data, self._window, self._outgoing, ask, as_masks=as_masks)
+        last = replies[-1].envelope
+        return VideoMaskGenerationResult(
+            data=VideoMaskGenerationOutput(
+                objects_ids=[each.object_id for each in followed.found],
+                frame_indexes=[each.frame for each in followed.found],
+                masks=[each.mask for each in followed.found],
+            ),
+            status=last.status,
+            timestamp=last.moment,
+            processing_time=sum(each.envelope.processing_time for each in replies),
+            metadata={
+                **last.metadata,
+                "windows": followed.windows,
+                **({"lost": followed.lost} if followed.lost else {}),
+            },
+            id=last.id,
         )
 
     async def image_embedding(
@@ -174,75 +449,43 @@ class PixanoInferenceProvider(RemoteProvider):
             InvalidRequestError: If the server refuses the request or the key.
             InferenceTimeoutError: If there is no result in time.
         """
-        dialect = await self._speak()
+        dialect = await self._pixano.dialect()
         if not dialect.generation.embeds:
             raise TaskNotSupportedError(
                 f"{self._server.url} is Pixano Inference {dialect.version}, which has no "
                 "embeddings: they came with 0.6, so use a newer server or --provider local"
             )
         image = await self._outgoing(input_data.image)
-        answer = await self._server.post(
-            "/v1/inference/embedding",
-            {"model": input_data.model, "image": image.url, "normalize": False},
-            timeout=timeout,
-            heed={400, 404},
-        )
-        if not answer.is_success:
-            raise await self._refused(input_data.model, answer)
-        envelope = read(_EMBEDDED, answer)
-        if envelope.status != "SUCCESS":
-            raise InferenceError(
-                f"{answer.where} failed ({envelope.status[:40]!r}): its own log may say why"
-            )
+        body = {"model": input_data.model, "image": image.url, "normalize": False}
+        told = await self._pixano.ask(EmbeddingTask.IMAGE_EMBEDDING, input_data.model, body, timeout)
+        envelope = told.envelope
+        vector = pixano_answers.embedding(envelope.data, told.fail)
         return ImageEmbeddingResult(
-            data=ImageEmbeddingOutput(_vector(envelope.data, answer)),
-            timestamp=envelope.timestamp,
+            data=ImageEmbeddingOutput(vector),
+            timestamp=envelope.moment,
             processing_time=envelope.processing_time,
             metadata=envelope.metadata,
             id=envelope.id,
             status=envelope.status,
         )
 
-    async def _speak(self) -> Dialect:
-        if self._dialect is None:
-            self._dialect = await find_dialect(self._server)
-        return self._dialect
-
-    async def _models(self) -> list[ListedModel]:
-        return await get_models(self._server, await self._speak())
-
-    async def _find(self, name: str) -> ListedModel:
-        models = {model.name: model for model in await self._models()}
-        if name not in models:
-            raise self._no_such_model(name, models)
-        return models[name]
-
-    async def _refused(self, name: str, answer: Answer) -> InferenceError:
-        """Return the error for an embedding that is refused: of the model, or of the request."""
-        model = await self._find(name)
-        if model.does != EmbeddingTask.IMAGE_EMBEDDING.value:
-            return TaskNotSupportedError(
-                f"model {name!r} at {self._server.url} does {model.does}, "
-                "and does not embed images: choose another model"
-            )
-        return InvalidRequestError(
-            f"{answer.where} refuses the request ({answer.status}: {answer.said})"
-        )
+    async def _sent(self, image: str | Path) -> str:
+        """Return the URL that an image goes out as; one of the web is for the server to fetch."""
+        text = str(image)
+        if text[:7].lower() in ("http://", "https:/"):
+            return text
+        if isinstance(image, Path) or not ("://" in text or text[:5].lower() == "data:"):
+            text = flight.url_of(Path(image))
+        return (await self._outgoing(text)).url
 
 
-def _vector(answered: Embeddings, answer: Answer) -> list[float]:
-    array, size = answered.embeddings, answered.dim
-    if array.shape != [1, size]:
-        raise malformed(answer, f"vectors of shape {array.shape[:3]} for one image")
-    if array.dtype not in ("", "float32"):
-        raise malformed(answer, f"numbers of type {array.dtype[:20]!r}")
-    try:
-        data = base64.b64decode(array.data, validate=True)
-    except binascii.Error:
-        raise malformed(answer, "a vector that is not base64") from None
-    if len(data) != 4 * size:
-        raise malformed(answer, f"{len(data)} bytes for {size} numbers")
-    vector = np.frombuffer(data, "<f4")
-    if not np.isfinite(vector).all():
-        raise malformed(answer, "a vector with numbers that are not finite")
-    return [float(each) for each in vector]
+def _categories(names: Sequence[str] | None) -> tuple[Category, ...] | None:
+    """Return the categories of a class set: those of COCO by COCO's ids, others by their place."""
+    if names is None:
+        return None
+    from pixano_cli.models.coco_classes import COCO_CATEGORIES
+
+    known = {category.name: category for category in COCO_CATEGORIES}
+    if all(name in known for name in names):
+        return tuple(known[name] for name in names)
+    return tuple(Category(number, name) for number, name in enumerate(names, 1))
