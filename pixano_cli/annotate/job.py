@@ -171,7 +171,7 @@ def execute(
     files = _not_written(_files(sources, settings), planned)
 
     async def annotate() -> Summary:
-        provider = _provider(settings)
+        provider = provider_of(settings)
         try:
             assignment = await command.assign(provider)
             limits = _limits(settings, assignment.task)
@@ -222,7 +222,7 @@ def forecast(
     files = _not_written(_files(sources, settings), planned)
 
     async def look() -> Forecast:
-        provider = _provider(settings)
+        provider = provider_of(settings)
         try:
             assignment = await command.assign(provider)
         finally:
@@ -317,7 +317,7 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
         yield file
 
 
-def _provider(settings: Settings) -> InferenceProvider:
+def provider_of(settings: Settings) -> InferenceProvider:
     # What is left at its default is left to the provider, which may not know the option.
     options = {
         "device": None if settings.device == DEFAULT_DEVICE else settings.device,

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from pixano_cli import __version__
-from pixano_cli.cli import caption, detect, embed, export, models, segment, signals, store
+from pixano_cli.cli import (
+    caption,
+    detect,
+    embed,
+    export,
+    models,
+    providers,
+    segment,
+    signals,
+    store,
+)
 from pixano_cli.errors import PixanoAnnotateError
 
 app = typer.Typer(
@@ -33,6 +43,7 @@ app.command("caption")(caption.caption)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
+app.add_typer(providers.app, name="providers")
 app.add_typer(store.app, name="store")
 
 

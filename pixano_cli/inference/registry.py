@@ -15,9 +15,15 @@ ProviderClassT = TypeVar("ProviderClassT", bound=type[InferenceProvider])
 
 _PROVIDERS = "pixano_cli.inference.providers"
 _BUILT_IN = {
+    "gemini": f"{_PROVIDERS}.gemini:GeminiProvider",
+    "litellm": f"{_PROVIDERS}.presets:LiteLLMProvider",
+    "lmstudio": f"{_PROVIDERS}.presets:LMStudioProvider",
     "local": f"{_PROVIDERS}.local:LocalProvider",
+    "max": f"{_PROVIDERS}.presets:MAXProvider",
+    "ollama": f"{_PROVIDERS}.presets:OllamaProvider",
     "openai": f"{_PROVIDERS}.openai:OpenAIProvider",
     "pixano-inference": f"{_PROVIDERS}.pixano_inference:PixanoInferenceProvider",
+    "vllm": f"{_PROVIDERS}.presets:VLLMProvider",
 }
 _REGISTRY: dict[str, type[InferenceProvider]] = {}
 
@@ -29,13 +35,13 @@ def register_provider(name: str) -> Callable[[ProviderClassT], ProviderClassT]:
         ValueError: If another class, or a provider that comes with the tool, has the name already.
     """
 
-    def register(provider_class: ProviderClassT) -> ProviderClassT:
+    def register(registered: ProviderClassT) -> ProviderClassT:
         known = _REGISTRY.get(name)
         owner = f"{known.__module__}:{known.__qualname__}" if known else _BUILT_IN.get(name)
-        if owner not in (None, f"{provider_class.__module__}:{provider_class.__qualname__}"):
+        if owner not in (None, f"{registered.__module__}:{registered.__qualname__}"):
             raise ValueError(f"provider {name!r} is already registered by {owner}")
-        _REGISTRY[name] = provider_class
-        return provider_class
+        _REGISTRY[name] = registered
+        return registered
 
     return register
 
@@ -51,19 +57,29 @@ def get_provider(name: str, **kwargs: Any) -> InferenceProvider:
         ProviderNotFoundError: If there is no provider of the name.
         UsageError: If it does not take an option that is given.
     """
-    provider_class = _REGISTRY.get(name)
-    if provider_class is None:
-        if name not in _BUILT_IN:
-            raise ProviderNotFoundError(
-                f"there is no provider {name!r}: {choices(name, list_providers())}"
-            )
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        provider_class = getattr(import_module(module), attribute)
+    made = provider_class(name)
     try:
-        signature(provider_class).bind(**kwargs)
+        signature(made).bind(**kwargs)
     except TypeError as error:
         raise UsageError(f"provider {name!r} cannot take these options: {error}") from error
-    return provider_class(**kwargs)
+    return made(**kwargs)
+
+
+def provider_class(name: str) -> type[InferenceProvider]:
+    """Return the class of a provider.
+
+    Raises:
+        ProviderNotFoundError: If there is no provider of the name.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if name not in _BUILT_IN:
+        raise ProviderNotFoundError(
+            f"there is no provider {name!r}: {choices(name, list_providers())}"
+        )
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    found: type[InferenceProvider] = getattr(import_module(module), attribute)
+    return found
 
 
 def list_providers() -> list[str]:

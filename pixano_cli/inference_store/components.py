@@ -102,10 +102,14 @@ def join_near(
             close = ours @ block(second).T >= limit - error
             if first == second:
                 close = np.triu(close, 1)
+            if not close.any():
+                continue
+            these, those = slice(first, first + BLOCK), slice(second, second + BLOCK)
+            close &= sets.roots(numbers[these])[:, np.newaxis] != sets.roots(numbers[those])
             count = np.count_nonzero(close)
             if short is not None and count > close.size * _MANY:
-                these, those = rows[first : first + BLOCK], rows[second : second + BLOCK]
-                close &= directions[these] @ directions[those].T >= limit - whole_error
+                products = directions[rows[these]] @ directions[rows[those]].T
+                close &= products >= limit - whole_error
             if count:
                 ones, others = np.nonzero(close)
                 _join_close(directions, rows, numbers, sets, limit, ones + first, others + second)

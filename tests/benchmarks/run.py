@@ -21,6 +21,7 @@ from again import again
 from export_store import export_store
 from figure import Figure
 from help import start
+from large_store import large_store
 from memory import memory
 from outputs import outputs
 from process import others_seconds, processors
@@ -36,6 +37,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "help": start,
     "outputs": outputs,
     "segment": segment,
+    "store": large_store,
     "export-store": export_store,
     "similarity": similarity,
 }

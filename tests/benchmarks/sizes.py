@@ -19,6 +19,8 @@ class Sizes:
     output_few: int = 100_000
     output_many: int = 1_000_000
     segment_images: int = 12
+    store_few: int = 100_000
+    store_many: int = 1_000_000
     export_few: int = 100_000
     export_many: int = 1_000_000
     similarity_vectors: int = 1_000_000
@@ -36,6 +38,8 @@ QUICK = Sizes(
     output_few=20,
     output_many=100,
     segment_images=2,
+    store_few=40,
+    store_many=200,
     export_few=10,
     export_many=30,
     # As many as a file of vectors is made for.

@@ -25,6 +25,7 @@ def test_every_benchmark_gives_its_figures(tmp_path: Path) -> None:
         "help",
         "outputs",
         "segment",
+        "store",
         "export-store",
         "similarity",
     }

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixano_cli.cli.tables import bar, cell_text, print_histogram, print_table, size_text
+from pixano_cli.cli.tables import (
+    bar,
+    cell_text,
+    print_histogram,
+    print_table,
+    size_text,
+    whole_ranges,
+)
 
 
 def test_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,6 +46,45 @@ def test_histogram_is_drawn(
         "more         1  ▏",
         "none         0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("bins", "ranges"),
+    [
+        ({"[451, 469.9)": 1, "[469.9, 488)": 0}, {"451 to 469": 1, "470 to 487": 0}),
+        ({"[0, 0.3)": 2, "[0.3, 0.6)": 0, "[0.6, 1]": 1}, {"0": 2, "1": 1}),
+        ({"[-5, -2.5)": 1, "[-2.5, 0]": 2}, {"-5 to -3": 1, "-2 to 0": 2}),
+        ({"[7, 7]": 3}, {"7": 3}),
+        ({"[0, 1e+16]": 1}, {"[0, 1e+16]": 1}),
+        ({"another form": 1}, {"another form": 1}),
+        ({}, {}),
+    ],
+)
+def test_bins_of_integers_are_ranges_of_integers(
+    bins: dict[str, int], ranges: dict[str, int]
+) -> None:
+    assert whole_ranges(bins) == ranges
+
+
+@given(
+    st.lists(st.floats(-50, 50) | st.integers(-50, 50).map(float), min_size=2, unique=True),
+    st.lists(st.integers(-50, 50)),
+)
+def test_every_integer_is_in_its_range(edges: list[float], numbers: list[int]) -> None:
+    edges = sorted(edges)
+    bins = {}
+    for low, high in pairwise(edges):
+        last = high == edges[-1]
+        inside = [each for each in numbers if low <= each < high or (last and each == high)]
+        bins[f"[{low!r}, {high!r}{']' if last else ')'}"] = len(inside)
+    ranges = whole_ranges(bins)
+    covered: list[int] = []
+    for name, count in ranges.items():
+        first, _, end = name.partition(" to ")
+        members = range(int(first), int(end or first) + 1)
+        assert count == sum(each in members for each in numbers)
+        covered += members
+    assert covered == [each for each in range(-50, 51) if edges[0] <= each <= edges[-1]]
 
 
 @given(st.floats(0, 1), st.integers(1, 100))

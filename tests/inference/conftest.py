@@ -12,6 +12,16 @@ from pixano_cli.inference.providers.local import LocalProvider
 from pixano_cli.media import flight
 from pixano_cli.models import InferenceModel, base, plugins, register_model
 
+from .real_server import Servers, skip_without_server, two_servers
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Real Pixano Inference servers, which run until the tests end."""
+    skip_without_server()
+    with two_servers(tmp_path_factory.mktemp("servers")) as running:
+        yield running
+
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[InferenceModel[Any, Any]]], None]:

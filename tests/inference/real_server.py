@@ -10,16 +10,40 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import psutil
 import pytest
 
+from pixano_cli.inference.provider import InferenceProvider
+
+from .remote import ask
+
+T = TypeVar("T")
+
+PROGRAM = (sys.executable, "-c", "from pixano_inference.cli import main; main()")
+"""Starts a server of the version that is installed beside this project."""
+
 _READY_S = 150.0
+_PROJECT = Path(__file__).parents[2]
+_MODELS = """
+from pixano_inference.configs import DeploymentConfig, ModelConfig
+
+models = [
+    ModelConfig(
+        name=name,
+        model_class=name,
+        model_params={{"path": f"made/{{name}}"}},
+        deployment=DeploymentConfig(num_cpus=0.1, min_replicas=1, max_replicas=1),
+    )
+    for name in {names}
+]
+"""
 
 
 @dataclass(frozen=True)
@@ -50,30 +74,33 @@ def skip_without_server() -> None:
 
 @contextmanager
 def real_servers(
-    folder: Path, plugin: str, *configured: tuple[str, str]
+    folder: Path, *configured: tuple[str, str], program: Sequence[str] = PROGRAM
 ) -> Iterator[list[RealServer]]:
     """Run servers side by side until the block ends; all start at once.
 
+    All can load the models of `real_models`.
+
     Args:
         folder: Where to write what they read.
-        plugin: Source of a module that registers models.
-        *configured: For each server its API keys, separated by commas, and the source of its list
-            of models.
+        *configured: For each server its API keys, separated by commas, and the names of the models
+            that it begins with, separated by spaces.
+        program: Words that start one.
     """
     installed = folder / "installed"
     facts = installed / "tests_own-1.0.dist-info"
     facts.mkdir(parents=True)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: tests-own\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[pixano_inference.models]\nown = tests_own_models\n")
-    (installed / "tests_own_models.py").write_text(plugin)
+    shutil.copy(Path(__file__).with_name("real_models.py"), installed / "tests_own_models.py")
     servers: list[RealServer] = []
     # The path of a socket in it may have 107 characters and no more.
     temporary = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
     try:
         for number, (keys, models) in enumerate(configured):
             config = folder / f"models{number}.py"
-            config.write_text(models)
-            servers.append(_start(folder, installed, temporary / str(number), config, keys))
+            config.write_text(_MODELS.format(names=models.split()))
+            paths = os.pathsep.join(map(str, (installed, _PROJECT)))
+            servers.append(_start(folder, paths, temporary / str(number), config, keys, program))
         for server in servers:
             _wait(server, folder)
         yield servers
@@ -83,7 +110,9 @@ def real_servers(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _start(folder: Path, installed: Path, temporary: Path, config: Path, keys: str) -> RealServer:
+def _start(
+    folder: Path, paths: str, temporary: Path, config: Path, keys: str, program: Sequence[str]
+) -> RealServer:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,16 +122,15 @@ def _start(folder: Path, installed: Path, temporary: Path, config: Path, keys: s
     environment = {
         **os.environ,
         "HOME": str(home),
-        "PYTHONPATH": str(installed),
+        "PYTHONPATH": paths,
         "PIXANO_INFERENCE_API_KEYS": keys,
         "RAY_TMPDIR": str(temporary),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     environment.pop("RAY_ADDRESS", None)
-    start = "from pixano_inference.cli import main; main()"
     with (folder / f"log{port}").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", start, "--port", str(port), "--config", str(config)],
+            [*program, "--port", str(port), "--config", str(config)],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -123,3 +151,32 @@ def _wait(server: RealServer, folder: Path) -> None:
         time.sleep(0.2)
     log = (folder / f"log{server.url.rpartition(':')[2]}").read_text(errors="replace")
     raise AssertionError(f"the server is not ready:\n{log[-3000:]}")
+
+
+KEY = "planted-5a1b9c3d7e"
+LOADED = ("quarters", "ours", "nothing", "picodet", "mobile_sam", "squares", "echo")
+"""The models that the guarded server begins with."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Two servers: one that wants a key, which this file holds, and one that does not."""
+
+    guarded: RealServer
+    key_file: Path
+    open: RealServer
+
+    def ask(self, question: Callable[[InferenceProvider], Awaitable[T]], **options: Any) -> T:
+        """Ask the guarded server, with the key."""
+        options = {"api_key_file": self.key_file} | options
+        return ask("pixano-inference", self.guarded.url, question, **options)
+
+
+@contextmanager
+def two_servers(folder: Path) -> Iterator[Servers]:
+    """Run the two servers until the block ends."""
+    key_file = folder / "key"
+    key_file.write_text(f"{KEY}\n")
+    guarded, unguarded = (f"other,{KEY}", " ".join(LOADED)), ("", "quarters squares")
+    with real_servers(folder, guarded, unguarded) as started:
+        yield Servers(started[0], key_file, started[1])

@@ -99,8 +99,7 @@ def test_embedding_of_a_pixano_inference_server(
     async def question(provider: InferenceProvider) -> ImageEmbeddingResult:
         await embed(provider, "clip")
         assert isinstance(provider, PixanoInferenceProvider)
-        assert provider._dialect is not None
-        assert provider._dialect.generation.name == generation
+        assert (await provider._pixano.dialect()).generation.name == generation
         return await embed(provider, "clip")
 
     result = pixano(server, question)
@@ -258,8 +257,7 @@ def test_older_generations(
             await embed(provider, "sam")
         assert "is Pixano Inference 0.5.6, which has no embeddings" in str(raised.value)
         assert isinstance(provider, PixanoInferenceProvider)
-        assert provider._dialect is not None
-        assert provider._dialect.generation.name == request.node.callspec.id
+        assert (await provider._pixano.dialect()).generation.name == request.node.callspec.id
         [listed] = await provider.list_models()
         assert (listed.name, listed.task) == ("sam", "image_mask_generation")
         assert (listed.model_path, listed.model_class) == (

@@ -50,8 +50,8 @@ class Simulated:
                 busy += accepted
                 took = self.takes(self.chance) if accepted else self.refuses_in
                 heapq.heappush(events, (now + took, next(order), turn, accepted))
-            if not events or now + wait < events[0][0]:
-                assert wait < float("inf"), "nothing is under way and nothing may be sent"
+            if not events or (wait and now + wait < events[0][0]):
+                assert 0 < wait < float("inf"), "nothing is under way and nothing may be sent"
                 now += wait
                 continue
             now, _, turn, accepted = heapq.heappop(events)
@@ -67,7 +67,8 @@ class Simulated:
     def share_refused(self, after: float) -> float:
         """Return the share of requests that were refused from a time on."""
         refused = sum(moment >= after for moment in self.refused)
-        return refused / (refused + sum(moment >= after for moment in self.answered))
+        answered = sum(moment >= after for moment in self.answered)
+        return refused / max(refused + answered, 1)
 
 
 def jittered(mean: float) -> Callable[[random.Random], float]:
@@ -102,13 +103,13 @@ def test_a_server_that_asks_for_pauses_loses_little_by_them() -> None:
 
 
 @given(
-    st.integers(1, 100),
+    st.integers(1, 40),
     st.sampled_from([0.01, 0.1, 2.0]),
-    st.integers(1, 100),
-    st.integers(1, 100),
+    st.integers(1, 40),
+    st.integers(1, 40),
     st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_number_is_found(allowed: int, takes: float, start: int, most: int, seed: int) -> None:
     server = Simulated(lambda now: allowed, jittered(takes), chance=random.Random(seed))
     pacing = Pacing(start=start, most=most)
@@ -140,7 +141,7 @@ def test_a_short_trouble_does_not_slow_down_for_long() -> None:
     server.run(Pacing(), 30.0)
     assert sum(moment > 18 for moment in server.answered) / 12 >= 0.90 * 640
     # While nothing is answered, ever fewer are sent.
-    assert len(server.refused) < 120
+    assert len(server.refused) < 150
 
 
 @pytest.mark.parametrize("rate", [0.2, 1.0, 10.0])
@@ -189,7 +190,8 @@ def events() -> Iterator[str]:
     yield from ("send", "keep", "refuse", "drop", "restart", "wait")
 
 
-@given(st.lists(st.tuples(st.sampled_from([*events()]), st.integers(0, 99), st.floats(0, 30))))
+@given(st.lists(st.tuples(st.sampled_from([*events()]), st.integers(0, 99), st.floats(0, 30)), max_size=40))
+@settings(max_examples=60)
 def test_whatever_happens_the_number_stays_within_bounds(
     happened: list[tuple[str, int, float]],
 ) -> None:
@@ -208,7 +210,7 @@ def test_whatever_happens_the_number_stays_within_bounds(
             elif what == "refuse":
                 pacing.refuse(turn, now, value)
                 assert pacing.limit in (before, max(1, before // 2))
-                assert pacing.wait(now) >= value
+                assert pacing.wait(now) >= value - 1e-6
             else:
                 pacing.drop(turn)
         assert 1 <= pacing.limit <= MOST

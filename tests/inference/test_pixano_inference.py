@@ -2,8 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -28,118 +26,13 @@ from pixano_cli.inference.types import InferenceTask, ModelInfo
 from pixano_cli.media import flight
 from pixano_cli.media.decode import decode_image
 
-from .real_server import RealServer, real_servers, skip_without_server
+from .real_server import KEY, LOADED, Servers
 from .remote import ask, data_url, embed, encoded
 
 T = TypeVar("T")
 
-KEY = "planted-5a1b9c3d7e"
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 PICTURES = ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"]
-
-PLUGIN = '''
-"""Models for a server: one so small that its answers can be worked out, one of this project's."""
-import numpy as np
-from pixano_inference.models import (
-    DetectionModel, DetectionOutput, EmbeddingInterface, EmbeddingModel, EmbeddingOutput,
-    register_model,
-)
-from pixano_inference.schemas.nd_array import NDArrayFloat
-from pixano_inference.utils.media import convert_string_to_image
-
-
-def answer(vectors):
-    return EmbeddingOutput(embeddings=NDArrayFloat.from_numpy(vectors), dim=vectors.shape[1])
-
-
-@register_model("quarters")
-class Quarters(EmbeddingModel):
-    """Mean colour of each quarter of an image; of length 1 only if that is asked for."""
-
-    @property
-    def interface(self):
-        return EmbeddingInterface(modalities=["image"], dim=12)
-
-    def load_model(self):
-        pass
-
-    def predict(self, input):
-        pixels = np.asarray(convert_string_to_image(input.image), np.float64)
-        height, width = (side // 2 * 2 for side in pixels.shape[:2])
-        parts = pixels[:height, :width].reshape(2, height // 2, 2, width // 2, 3)
-        vector = parts.mean(axis=(1, 3)).reshape(1, -1)
-        return answer(vector / np.linalg.norm(vector) if input.normalize else vector)
-
-
-@register_model("ours")
-class Ours(EmbeddingModel):
-    """This project's own embedding model, behind a server."""
-
-    @property
-    def interface(self):
-        return EmbeddingInterface(modalities=["image"])
-
-    def load_model(self):
-        from pixano_cli.models.base import ModelDeploymentConfig
-        from pixano_cli.models.pplcnet import PPLCNetV2
-        self.model = PPLCNetV2(
-            ModelDeploymentConfig(name="ours", capability="embedding", model_class="pplcnetv2")
-        )
-        self.model.load_model()
-
-    def predict(self, input):
-        from pixano_cli.models.embedding import EmbeddingInput
-        pixels = np.array(convert_string_to_image(input.image))
-        asked = EmbeddingInput(image=pixels, normalize=input.normalize)
-        return answer(self.model.predict(asked).embeddings)
-
-
-@register_model("nothing")
-class Nothing(DetectionModel):
-    def load_model(self):
-        pass
-
-    def predict(self, input):
-        return DetectionOutput(boxes=[], scores=[], classes=[])
-'''
-MODELS = """
-from pixano_inference.configs import DeploymentConfig, ModelConfig
-
-models = [
-    ModelConfig(
-        name=name,
-        model_class=name,
-        model_params={"path": f"made/{name}"},
-        deployment=DeploymentConfig(num_cpus=0.1, min_replicas=1, max_replicas=1),
-    )
-    for name in NAMES
-]
-"""
-
-
-@dataclass(frozen=True)
-class Servers:
-    """Two servers: one that wants a key, which this file holds, and one that does not."""
-
-    guarded: RealServer
-    key_file: Path
-    open: RealServer
-
-    def ask(self, question: Callable[[InferenceProvider], Awaitable[T]]) -> T:
-        """Ask the guarded server, with the key."""
-        return ask("pixano-inference", self.guarded.url, question, api_key_file=self.key_file)
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    skip_without_server()
-    folder = tmp_path_factory.mktemp("servers")
-    key_file = folder / "key"
-    key_file.write_text(f"{KEY}\n")
-    all_models = f'NAMES = ["quarters", "ours", "nothing"]\n{MODELS}'
-    few_models = f'NAMES = ["quarters"]\n{MODELS}'
-    with real_servers(folder, PLUGIN, (f"other,{KEY}", all_models), ("", few_models)) as started:
-        yield Servers(started[0], key_file, started[1])
 
 
 @pytest.fixture(autouse=True)
@@ -163,18 +56,23 @@ def test_server_and_models(servers: Servers) -> None:
     async def question(provider: InferenceProvider) -> None:
         info = await provider.get_server_info()
         assert (info.app_name, info.app_version) == ("Pixano Inference", "0.7.1")
-        assert sorted(info.models) == ["nothing", "ours", "quarters"]
+        assert sorted(info.models) == sorted(LOADED)
         assert info.models_to_task == {
             "quarters": "image_embedding",
             "ours": "image_embedding",
             "nothing": "image_zero_shot_detection",
+            "picodet": "image_zero_shot_detection",
+            "mobile_sam": "image_mask_generation",
+            "squares": "video_mask_generation",
+            "echo": "text_image_conditional_generation",
         }
         assert (info.num_nodes, info.gpus_used, info.gpu_to_model) == (1, [], {})
         listed = {model.name: model for model in await provider.list_models()}
         assert listed["quarters"] == ModelInfo(
             "quarters", "image_embedding", "made/quarters", "quarters", "pixano-inference"
         )
-        assert await provider.list_models(InferenceTask.OBJECT_DETECTION) == [listed["nothing"]]
+        detectors = await provider.list_models(InferenceTask.OBJECT_DETECTION)
+        assert {model.name for model in detectors} == {"nothing", "picodet"}
         described = await provider.describe_model("quarters")
         assert (described.task, described.embedding_size) == (EmbeddingTask.IMAGE_EMBEDDING, 12)
         assert (await provider.describe_model("ours")).embedding_size is None
@@ -285,7 +183,7 @@ def test_without_keys_and_after_the_end(servers: Servers) -> None:
     path = SAMPLES / "rocket.jpg"
 
     async def question(provider: InferenceProvider) -> None:
-        assert [model.name for model in await provider.list_models()] == ["quarters"]
+        assert [model.name for model in await provider.list_models()] == ["quarters", "squares"]
         result = await embed(provider, "quarters", flight.url_of(path), 60.0)
         assert np.allclose(result.data.embedding, quarters(path.read_bytes()), rtol=1e-5)
         servers.open.kill()

@@ -65,7 +65,7 @@ def embedding(name: str, vector: Sequence[float] | None) -> Record:
 def records() -> list[Record]:
     """Records with all that the first version could hold, in the order of their making."""
     found = [
-        detection("none", request_key="asked"),
+        detection("none", request_key="asked", metadata={"": ("string", "first")}),
         detection("empty", elements=[]),
         detection("é\U0001f600'", elements=[CAT, {"label": "dog"}], is_protected=True),
         detection("hidden", elements=[CAT], metadata={"k": ("int", "1")}),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import Table, func, select, update
@@ -581,6 +581,14 @@ some_runs = st.lists(rules, min_size=1, max_size=3)
 
 
 @rules_of_agreement
+@example(
+    given_records=[Kept(MODEL_ID, 6, b"x", is_protected=False)],
+    runs=[(5, 5, DeleteAction.SOFT, 1), (5, 5, DeleteAction.HARD, 1)],
+)
+@example(
+    given_records=[Kept(each, 6, b"x", is_protected=False) for each in (MODEL_ID, "second")],
+    runs=[(-1, 5, DeleteAction.SOFT, 1)],
+)
 @given(given_records=some_records, runs=some_runs)
 def test_agrees_with_the_rules_in_plain_python(
     store: istore.Store, clock: Clock, given_records: list[Kept], runs: list[Run]

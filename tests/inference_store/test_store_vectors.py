@@ -407,7 +407,60 @@ print(*right)
 """
 
 
+SEARCHING = """
+import sys
+from pathlib import Path
+from pixano_cli import inference_store as istore
+from pixano_cli.inference_store import pages, similarity, vectors
+
+place, query, stop = sys.argv[1], eval(sys.argv[2]), Path(sys.argv[3])
+similarity.DIRECT_BYTES = pages.FEW = 0
+vectors.BLOCK_BYTES = 2 ** 12
+request = istore.NewGetInferencesRequest(
+    embedding_filters=istore.EmbeddingFilter(query_embedding=query),
+    pagination=istore.Pagination(sort="embedding_distance", limit=5),
+)
+with istore.connect(place):
+    first, count = None, 0
+    while count < 2 or not stop.exists():
+        found = [each.inference_id for each in istore.filter_inferences("embedder", request)]
+        assert first in (None, found), (first, found)
+        first, count = found, count + 1
+print(*first, count)
+"""
+
+
 class TestProcesses:
+    def test_made_anew_while_others_search(
+        self, sqlite_store: istore.Store, tmp_path: Path
+    ) -> None:
+        generator = np.random.default_rng(5)
+        rows = generator.standard_normal((2_000, DIMENSION))
+        fill(sqlite_store, rows)
+        query = generator.standard_normal(DIMENSION)
+        stop = tmp_path / "stop"
+        searching = [
+            subprocess.Popen(
+                [sys.executable, "-c", SEARCHING, sqlite_store.name, repr(query.tolist()), stop],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        try:
+            for _ in range(25):
+                vectors.discard_vectors(sqlite_store.folder)
+                assert nearest(query, 5) == expected(rows, query, 5)
+        finally:
+            stop.touch()
+            ended = [each.communicate(timeout=60) for each in searching]
+        for each, (out, err) in zip(searching, ended, strict=True):
+            assert each.returncode == 0, err
+            *found, count = out.split()
+            assert found == expected(rows, query, 5)
+            assert int(count) >= 2
+
     def test_killed_while_they_make_it(self, sqlite_store: istore.Store, tmp_path: Path) -> None:
         generator = np.random.default_rng(3)
         rows = generator.standard_normal((4_000, DIMENSION))

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -302,10 +302,6 @@ class TestStats:
         assert f"{EMBEDDER}:" not in lines
 
 
-def ago(seconds: float) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
-
-
 EVERY = NAMES
 FILTERS: list[tuple[list[str], set[str]]] = [
     (["--label", "cat", "--min-score", "0.9"], {"chelsea.png", "paris.jpg"}),
@@ -388,3 +384,27 @@ def test_where_and_when_a_photograph_was_taken_is_kept(command: Command) -> None
     assert ["captured_at", "string", "2023-05-01T12:30:00+02:00"] in [
         line.split() for line in lines
     ]
+
+
+def test_similar(command: Command, recorded: Path) -> None:
+    """Another part of a photograph is next to it."""
+    chelsea = recorded / "photos" / "chelsea.png"
+    said = told(command, "similar", chelsea)
+    vectors = {each.inference_id: each.structured_embedding for each in inferences(EMBEDDER)}
+    (itself,) = (each for each in said if ("pplcnetv2", "chelsea.png") in files([each]))
+    asked = istore.NewGetInferencesRequest(
+        embedding_filters=istore.EmbeddingFilter(query_embedding=vectors[itself["inference_id"]]),
+        pagination=istore.Pagination(
+            sort=istore.PaginationEmbeddingSortField.EMBEDDING_DISTANCE, limit=10
+        ),
+    )
+    assert said == dumped(istore.filter_inferences(EMBEDDER, asked))
+    lines = printed(command, "similar", chelsea, "--limit", 2)
+    assert [line.split()[0] for line in lines] == ["DISTANCE", "0.000", lines[2].split()[0]]
+    assert [line.split()[1] for line in lines[1:]] == ["chelsea.png", "paris.jpg"]
+    near = told(command, "similar", chelsea, "--near", "48.8584,2.2945,200")
+    assert files(near) == {(EMBEDDER, "paris.jpg")}
+    for arguments in (["none.jpg"], [recorded / "photos"], [chelsea, "--limit", -1]):
+        done = command("store", "similar", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert done.line

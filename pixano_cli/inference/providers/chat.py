@@ -30,6 +30,7 @@ _ROLES: Mapping[str, Role] = {
     "model": "assistant",
 }
 _URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
+_IMAGES = ("image_url", "image", "url", "path")
 _QUOTED = 4_000
 
 
@@ -78,9 +79,7 @@ class Asked:
     @property
     def pictures(self) -> tuple[Picture, ...]:
         """The pictures of the conversation, in order."""
-        return tuple(
-            part for each in self.talk for part in each.parts if isinstance(part, Picture)
-        )
+        return tuple(part for each in self.talk for part in each.parts if isinstance(part, Picture))
 
     @property
     def tokens(self) -> int:
@@ -97,7 +96,9 @@ def asked_of(request: TextImageConditionalGenerationInput) -> Asked:
             range, or the schema has keywords that cannot be checked.
     """
     if request.max_new_tokens < 1:
-        raise InvalidRequestError(f"max_new_tokens must be at least 1, not {request.max_new_tokens}")
+        raise InvalidRequestError(
+            f"max_new_tokens must be at least 1, not {request.max_new_tokens}"
+        )
     if not 0 <= request.temperature < float("inf"):
         raise InvalidRequestError(f"temperature must be at least 0, not {request.temperature}")
     talk = utterances(request.prompt, request.images)
@@ -110,9 +111,7 @@ def asked_of(request: TextImageConditionalGenerationInput) -> Asked:
         except ValueError as error:
             raise InvalidRequestError(f"the schema of the answer cannot be used: {error}") from None
         talk = (*talk[:-1], _with_text(talk[-1], _in_words(schema)))
-    return Asked(
-        request.model, talk, request.max_new_tokens, request.temperature, seed, schema
-    )
+    return Asked(request.model, talk, request.max_new_tokens, request.temperature, seed, schema)
 
 
 def utterances(
@@ -177,7 +176,9 @@ def _utterance(message: Mapping[str, Any], waiting: Iterator[Picture]) -> Uttera
     content = message.get("content")
     parts = [content] if isinstance(content, str) else content
     if not isinstance(parts, list) or not parts:
-        raise InvalidRequestError("a message of the prompt has no content: text or parts are wanted")
+        raise InvalidRequestError(
+            "a message of the prompt has no content: text or parts are wanted"
+        )
     return Utterance(_ROLES[message["role"]], tuple(_part(part, waiting) for part in parts))
 
 
@@ -188,7 +189,9 @@ def _part(part: Any, waiting: Iterator[Picture]) -> Part:
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind in ("image_url", "image"):
-        image = next((part[key] for key in ("image_url", "image", "url", "path") if key in part), None)
+        image = next(
+            (part[key] for key in ("image_url", "image", "url", "path") if key in part), None
+        )
         if isinstance(image, Mapping):
             image = image.get("url")
         if isinstance(image, (str, Path)):

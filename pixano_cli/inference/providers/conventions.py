@@ -134,9 +134,7 @@ class Profile:
 
 def conventions() -> tuple[Convention, ...]:
     """Return all conventions."""
-    return tuple(
-        Convention(axes, scale) for axes in get_args(Axes) for scale in get_args(Scale)
-    )
+    return tuple(Convention(axes, scale) for axes in get_args(Axes) for scale in get_args(Scale))
 
 
 UNKNOWN = Profile(Convention("xyxy", "thousand"))

@@ -103,7 +103,9 @@ def named(classes: Sequence[str] | str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def question(model: str, picture: str, classes: Sequence[str], profile: Profile, sent: Size) -> Asked:
+def question(
+    model: str, picture: str, classes: Sequence[str], profile: Profile, sent: Size
+) -> Asked:
     """Return what a model is asked about one picture.
 
     Args:
@@ -177,7 +179,13 @@ def asked_label(label: str, classes: Collection[str]) -> str:
     """
     plain = _plain(label)
     by_name = {_plain(name): name for name in classes}
-    for form in (plain, plain.removesuffix("s"), plain + "s", plain.removesuffix("es")):
+    for form in (
+        plain,
+        plain.removesuffix("s"),
+        plain + "s",
+        plain.removesuffix("es"),
+        plain + "es",
+    ):
         if form in by_name:
             return by_name[form]
     within = [name for name in by_name if name and f" {name} " in f" {plain} "]

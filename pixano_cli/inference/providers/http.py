@@ -1,39 +1,47 @@
-"""A server that is asked over HTTP: what goes out, what may come back, and how long it may take.
+"""A server that is asked over HTTP: whose turn it is, what is tried again, how long it may take.
 
-Everything that every remote provider owes its user is here: TLS is verified, the key travels in
-one header to the host that the user named and to no other, answers are bounded in size and time,
-and what fails for a moment is tried again.
+Everything that every remote provider owes its user is here or in what this puts together:
+`connections` sends, `turns` lets no more through than the server bears and the user allows,
+`breaker` waits for a server that is away, `retries` tries again what failed for a moment, and
+`refusals` says what the rest means.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Generator
+import logging
+import random
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import Any
 
-import httpx
 import orjson
+from yarl import URL
 
-import pixano_cli
 from pixano_cli.errors import UsageError
 from pixano_cli.inference.errors import (
     InferenceError,
     InferenceTimeoutError,
     ProviderConnectionError,
 )
-from pixano_cli.inference.providers import refusals
+from pixano_cli.inference.providers import refusals, retries
+from pixano_cli.inference.providers.breaker import PATIENCE_S, Breaker
+from pixano_cli.inference.providers.connections import Connections, Received, UnansweredError
 from pixano_cli.inference.providers.keys import ApiKey
+from pixano_cli.inference.providers.pacing import MOST, START, Pacing
+from pixano_cli.inference.providers.rates import Rate
 from pixano_cli.inference.providers.retries import Patience, TryAgainError, retry_after
+from pixano_cli.inference.providers.turns import Turns
+
+logger = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Most bytes of an answer that are read, unless a provider says otherwise."""
 
-_REFUSAL_LIMIT = 64 * 1024
-_CONNECT_TIMEOUT_S = 10.0
-_KEEP_OPEN_S = 30.0
+_LOOK_TIMEOUT_S = 10.0
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Answer:
     Attributes:
         where: Address of what was asked, for errors.
         status: The HTTP status.
-        value: The JSON of an answer; None where the status says that it is none.
+        value: The JSON of an answer; None where there is none, or the status says so.
         said: What the server says where it is none, in one line; else empty.
         seconds: Time from sending to the last byte, of the try that was answered.
     """
@@ -60,6 +68,19 @@ class Answer:
         return 200 <= self.status < 300
 
 
+@dataclass(slots=True)
+class _Verdict:
+    """What a try showed of the server.
+
+    Attributes:
+        kept_up: Whether it answered rather than being too busy; None if unknown.
+        pause: Seconds for which it wants no request.
+    """
+
+    kept_up: bool | None = None
+    pause: float = 0.0
+
+
 class HttpServer:
     """One server and one pool of connections to it, for one event loop."""
 
@@ -69,10 +90,15 @@ class HttpServer:
         *,
         key: ApiKey | None,
         variable: str,
-        concurrency: int,
+        key_header: str = "Authorization",
+        concurrency: int | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        health: str = "/health",
         answer_limit: int = ANSWER_LIMIT,
         tries: int = 5,
         pace: float = 0.5,
+        patience: float = PATIENCE_S,
     ) -> None:
         """Make it; nothing is sent yet.
 
@@ -80,165 +106,225 @@ class HttpServer:
             url: Address that all paths begin with, as `base_url` gives it.
             key: The key to send, if there is one.
             variable: Environment variable that a key is looked for in, for errors.
-            concurrency: Most requests under way at once; others wait, and their time does not run.
+            key_header: Header that carries it: as "Bearer KEY" in Authorization, else alone.
+            concurrency: Most requests under way at once, and how many to begin with; by default
+                from 8 up to 64. Fewer where the server is too busy for so many. Others wait, and
+                their time does not run.
+            rpm: Most requests in any minute.
+            tpm: Most tokens in any minute.
+            health: Path that is asked while the server is away; that it is not there is an
+                answer, too.
             answer_limit: Most bytes of an answer that are read.
             tries: How often a request is sent at most.
             pace: Longest first wait between two tries, in seconds; see `Patience`.
+            patience: Seconds that the server may be away before it is given up.
         """
         self.url = url
         self._key = key
         self._variable = variable
-        self._answer_limit = answer_limit
+        self._health = health
         self._tries = tries
         self._pace = pace
-        self._slots = asyncio.Semaphore(concurrency)
-        self._client = httpx.AsyncClient(
-            auth=_Bearer(key) if key else None,
-            headers={
-                "Accept": "application/json",
-                # What is not compressed cannot grow beyond the limit on this side.
-                "Accept-Encoding": "identity",
-                "User-Agent": f"pixano-annotate/{pixano_cli.__version__}",
-            },
-            follow_redirects=False,
-            # The time limit of each request covers all but this, connecting.
-            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(
-                max_connections=concurrency,
-                max_keepalive_connections=concurrency,
-                keepalive_expiry=_KEEP_OPEN_S,
-            ),
+        self._connections = Connections(
+            url, key=key, key_header=key_header, answer_limit=answer_limit
         )
+        self._turns = Turns(
+            Pacing(start=concurrency or START, most=concurrency or MOST),
+            Rate(rpm) if rpm else None,
+            Rate(tpm) if tpm else None,
+            lambda: self._breaker.is_open,
+        )
+        self._breaker = Breaker(url, self._look, self._turns.go_on, patience=patience)
 
-    async def get(self, path: str, *, timeout: float, heed: Collection[int] = ()) -> Answer:
+    async def get(
+        self, path: str, *, timeout: float, heed: Collection[int] = (), tokens: int = 0
+    ) -> Answer:
         """Ask with GET; see `post`."""
-        return await self._ask("GET", path, None, timeout, heed)
+        return await self._ask("GET", path, None, timeout, heed, tokens)
+
+    async def delete(
+        self, path: str, *, timeout: float, heed: Collection[int] = (), tokens: int = 0
+    ) -> Answer:
+        """Ask with DELETE; see `post`."""
+        return await self._ask("DELETE", path, None, timeout, heed, tokens)
 
     async def post(
-        self, path: str, body: Any, *, timeout: float, heed: Collection[int] = ()
+        self,
+        path: str,
+        body: Any,
+        *,
+        timeout: float,
+        heed: Collection[int] = (),
+        tokens: int = 0,
     ) -> Answer:
         """Ask with POST, as often as is useful within the time limit.
 
         Args:
             path: What is asked, from the server's URL on.
-            body: What is sent, as JSON.
-            timeout: Seconds for all tries together, without the waits that the server asks for.
+            body: What is sent, as JSON; bytes are JSON already.
+            timeout: Seconds for all tries together, without what is waited for: a turn, the
+                time that the server asks for, its return.
             heed: Statuses that the caller understands: returned, not raised. Those that ask for
                 patience are not among them.
+            tokens: About how many tokens it takes, for `tpm`; see `count_tokens`.
 
         Raises:
             ProviderConnectionError: If the server cannot be reached, cannot be trusted, sends on
                 to another address, or breaks off in the middle of its answer.
+            ProviderDownError: If the server was there and has been away for too long.
             InferenceTimeoutError: If the whole answer is not there in time.
             InvalidRequestError: If the request, or its key, is refused.
             InferenceError: If the server stays too busy, fails, or answers with too much or with
                 something that is not JSON.
         """
-        return await self._ask("POST", path, orjson.dumps(body), timeout, heed)
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self._ask("POST", path, content, timeout, heed, tokens)
 
-    async def delete(self, path: str, *, timeout: float, heed: Collection[int] = ()) -> Answer:
-        """Ask with DELETE; see `post`."""
-        return await self._ask("DELETE", path, None, timeout, heed)
+    def count_tokens(self, difference: int) -> None:
+        """Note that a request took so many more tokens than was said when it was sent."""
+        self._turns.correct(difference)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._breaker.aclose()
+        await self._connections.aclose()
 
     async def _ask(
-        self, method: str, path: str, content: bytes | None, timeout: float, heed: Collection[int]
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        timeout: float,
+        heed: Collection[int],
+        tokens: int,
     ) -> Answer:
-        request = partial(self._send, method, path, content, heed)
-        async with self._slots:
+        has_been_sent = False
+
+        async def attempt() -> Answer:
+            nonlocal has_been_sent
+            async with _stopped(clock):
+                turn = await self._turns.take(tokens, again=has_been_sent)
+            has_been_sent = True
+            verdict = _Verdict()
             try:
-                async with asyncio.timeout(timeout) as clock:
-                    patience = Patience(tries=self._tries, pace=self._pace, clock=clock)
-                    return await patience.send(request)
-            except TimeoutError as error:
-                raise InferenceTimeoutError(
-                    f"{self.url}{path} did not answer in {timeout:g} s: "
-                    "allow more time, or lower the concurrency"
-                ) from error
+                try:
+                    return await self._send(method, path, content, heed, verdict)
+                except asyncio.CancelledError:
+                    if clock.expired():
+                        verdict.kept_up = False
+                    raise
+                finally:
+                    self._turns.end(turn, verdict.kept_up, verdict.pause)
+            except TryAgainError as again:
+                async with _stopped(clock):
+                    if await self._breaker.closed():
+                        raise TryAgainError(again.error, was_away=True) from again.__cause__
+                raise
+
+        try:
+            async with asyncio.timeout(timeout) as clock:
+                patience = Patience(tries=self._tries, pace=self._pace, clock=clock)
+                return await patience.send(attempt)
+        except TimeoutError as error:
+            late = InferenceTimeoutError(
+                f"{self.url}{path} did not answer in {timeout:g} s: "
+                "allow more time, or lower the concurrency"
+            )
+            self._breaker.failed()
+            raise late from error
 
     async def _send(
-        self, method: str, path: str, content: bytes | None, heed: Collection[int]
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        heed: Collection[int],
+        verdict: _Verdict,
     ) -> Answer:
         where = self.url + path
         start = perf_counter()
-        request = self._client.build_request(
-            method,
-            where,
-            content=content,
-            headers={} if content is None else {"Content-Type": "application/json"},
-        )
         try:
-            response = await self._client.send(request, stream=True)
-        except httpx.TransportError as error:
-            failure = refusals.unreachable(self.url, error)
-            if refusals.is_about_trust(error) or isinstance(error, httpx.UnsupportedProtocol):
-                raise failure from error
-            raise TryAgainError(failure) from error
-        try:
-            if response.is_success:
-                body = await self._read(where, response)
-                value = _parsed(where, response, body)
-                return Answer(where, response.status_code, value, "", perf_counter() - start)
-            said = refusals.saying(await _beginning(response), self._key)
-        except httpx.TransportError as error:
-            raise ProviderConnectionError(
-                f"{where} broke off in the middle of its answer "
-                f"({refusals.reason_of(error)}): try again"
-            ) from error
-        finally:
-            await response.aclose()
-        status = response.status_code
+            received = await self._connections.exchange(method, path, content)
+        except UnansweredError as error:
+            if error.is_lasting:
+                raise error.error from error.__cause__
+            logger.debug("%s %s: %s", method, where, error)
+            self._breaker.failed()
+            raise TryAgainError(error.error) from error.__cause__
+        except InferenceError as error:
+            if isinstance(error, ProviderConnectionError):
+                self._breaker.failed()
+            raise
+        seconds = perf_counter() - start
+        status = received.status
+        logger.debug("%s %s: %d in %.3f s", method, where, status, seconds)
+        if status not in refusals.PASSING:
+            self._breaker.answered()
+            # What went wrong in there may be because there is too much to do, or may not.
+            verdict.kept_up = None if status >= 500 else True
+        if received.is_success:
+            return Answer(where, status, _parsed(where, received), "", seconds)
+        said = refusals.saying(received.body, self._key)
         if status in heed:
-            return Answer(where, status, None, said, perf_counter() - start)
-        if response.has_redirect_location:
-            raise refusals.redirection(where, self._target(response, path))
-        sent = len(content or b"")
+            return Answer(where, status, None, said, seconds)
+        location = received.headers.get("Location")
+        if status in _REDIRECTIONS and location is not None:
+            raise refusals.redirection(where, self._target(where, location, path))
+        asked = retry_after(received.headers.get("Retry-After"))
         refusal = refusals.refusal(
-            where, status, said, key=self._key, variable=self._variable, sent=sent
+            where,
+            status,
+            said,
+            key=self._key,
+            variable=self._variable,
+            sent=len(content or b""),
+            asked=asked,
         )
-        if status in refusals.BUSY:
-            raise TryAgainError(refusal, retry_after(response.headers.get("Retry-After")))
+        if status in refusals.PASSING or (status == 500 and asked is not None):
+            self._note(status, asked, verdict)
+            raise TryAgainError(refusal, asked)
         raise refusal
 
-    async def _read(self, where: str, response: httpx.Response) -> bytes:
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            raise InferenceError(
-                f"{where} compresses its answer ({refusals.shown(encoding, self._key)}), "
-                "which was not asked for: check what stands between"
-            )
-        body = bytearray()
-        async for part in response.aiter_raw():
-            body += part
-            if len(body) > self._answer_limit:
-                raise InferenceError(
-                    f"{where} answers with more than {self._answer_limit:,} bytes, which cannot "
-                    "be the answer: check the URL and the model"
-                )
-        return bytes(body)
+    def _note(self, status: int, asked: float | None, verdict: _Verdict) -> None:
+        """Note what an answer that asks for patience shows of the server."""
+        if asked is None and status in refusals.AWAY:
+            self._breaker.failed()
+        else:
+            self._breaker.answered()
+        if status in refusals.BUSY:
+            verdict.kept_up = False
+        if asked is not None and asked <= retries.LONGEST_PAUSE_S:
+            # Others were asked to wait for the same moment.
+            verdict.pause = asked + random.uniform(0.0, self._pace)
 
-    def _target(self, response: httpx.Response, path: str) -> str:
+    async def _look(self) -> InferenceError | None:
+        """Ask the health route; return what is wrong, if anything is."""
+        where = self.url + self._health
+        try:
+            async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                received = await self._connections.exchange("GET", self._health, None)
+        except UnansweredError as error:
+            return error.error
+        except TimeoutError:
+            return ProviderConnectionError(
+                f"{where} does not answer in {_LOOK_TIMEOUT_S:g} s: is the server running?"
+            )
+        except InferenceError as error:
+            return error if isinstance(error, ProviderConnectionError) else None
+        if received.status in refusals.AWAY:
+            return ProviderConnectionError(
+                f"{where} says that the server is away ({received.status}): is it running?"
+            )
+        return None
+
+    def _target(self, where: str, location: str, path: str) -> str:
         """Return where a redirection leads, as the URL that a user would have to give."""
         try:
-            target = response.request.url.join(response.headers["Location"])
-        except httpx.InvalidURL:
+            target = URL(where).join(URL(location))
+            plain = str(target.with_user(None).with_query(None).with_fragment(None))
+        except ValueError:
             return "an address that is none"
-        plain = str(target.copy_with(username=None, password=None, query=None, fragment=None))
         return refusals.shown(plain.removesuffix(path), self._key)
-
-
-class _Bearer(httpx.Auth):
-    """Puts the key into one header of each request, and nowhere else."""
-
-    def __init__(self, key: ApiKey) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
-        yield request
 
 
 def base_url(url: str, default_path: str = "") -> str:
@@ -253,25 +339,41 @@ def base_url(url: str, default_path: str = "") -> str:
             or a fragment, which would be recorded and shown.
     """
     try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
+        parsed = URL(url)
+        host = parsed.host
+    except (ValueError, TypeError):
         raise UsageError("the server's URL is none: http://HOST:PORT is wanted") from None
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if parsed.user or parsed.password or parsed.query_string or parsed.fragment:
         raise UsageError(
-            f"the URL of {parsed.host} has more than a host and a path: leave out user, password, "
+            f"the URL of {host} has more than a host and a path: leave out user, password, "
             "query and fragment, and give a key by environment variable or file"
         )
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not host or " " in host:
         raise UsageError("the server's URL is not whole: http://HOST:PORT is wanted")
     given = str(parsed).rstrip("/")
     return given + default_path if parsed.path == "/" else given
 
 
-def _parsed(where: str, response: httpx.Response, body: bytes) -> Any:
+@asynccontextmanager
+async def _stopped(clock: asyncio.Timeout) -> AsyncIterator[None]:
+    """Let no time of a time limit run."""
+    loop = asyncio.get_running_loop()
+    end, start = clock.when(), loop.time()
+    clock.reschedule(None)
     try:
-        return orjson.loads(body)
+        yield
+    finally:
+        if end is not None and not clock.expired():
+            clock.reschedule(end + loop.time() - start)
+
+
+def _parsed(where: str, received: Received) -> Any:
+    if not received.body and received.status == 204:
+        return None
+    try:
+        return orjson.loads(received.body)
     except orjson.JSONDecodeError as error:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        kind = received.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind.endswith("html"):
             raise InferenceError(
                 f"{where} answers with a web page, not with JSON: check the URL"
@@ -280,13 +382,3 @@ def _parsed(where: str, response: httpx.Response, body: bytes) -> Any:
             f"{where} answers with what is not JSON, or only the beginning of it: try again, "
             "and check the URL"
         ) from error
-
-
-async def _beginning(response: httpx.Response) -> bytes:
-    """Return as much of a refusal as is worth reading."""
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) >= _REFUSAL_LIMIT:
-            break
-    return bytes(body[:_REFUSAL_LIMIT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,14 +19,12 @@ from pixano_cli.inference.embedding import (
 )
 from pixano_cli.inference.errors import InferenceError, InvalidRequestError
 from pixano_cli.inference.provider import ModelDescription
+from pixano_cli.inference.providers.chat import Asked
+from pixano_cli.inference.providers.chat_answers import Said
+from pixano_cli.inference.providers.chat_provider import ChatProvider
 from pixano_cli.inference.providers.http import Answer
-from pixano_cli.inference.providers.remote import (
-    LOOK_TIMEOUT_S,
-    RemoteProvider,
-    Vector,
-    Wire,
-    read,
-)
+from pixano_cli.inference.providers.openai_chat import Manners, body, said_in
+from pixano_cli.inference.providers.remote import LOOK_TIMEOUT_S, Vector, Wire, read
 from pixano_cli.inference.types import InferenceTask, ModelInfo, ServerInfo
 
 _ABSENT = frozenset({404, 405, 501})
@@ -72,7 +71,7 @@ _LISTING = TypeAdapter(Listing)
 _EMBEDDINGS = TypeAdapter(Embeddings)
 
 
-class OpenAIProvider(RemoteProvider):
+class OpenAIProvider(ChatProvider):
     """Provider of the models of one server with OpenAI's API.
 
     The key is that of OPENAI_API_KEY or of `api_key_file`, and goes to the server of `url`.
@@ -80,10 +79,15 @@ class OpenAIProvider(RemoteProvider):
     Example:
         ```python
         provider = OpenAIProvider("http://gpu-server:8000")
-        request = ImageEmbeddingInput(image="file:///photos/1.jpg", model="clip-vit-base-patch32")
-        vector = (await provider.image_embedding(request)).data.embedding
+        request = TextImageConditionalGenerationInput(
+            model="qwen3-vl-8b", prompt="Describe this image.", images=["/photos/1.jpg"]
+        )
+        text = (await provider.text_image_conditional_generation(request)).data.generated_text
         ```
     """
+
+    title: ClassVar[str] = "openai"
+    """Name of the provider."""
 
     variable: ClassVar[str] = "OPENAI_API_KEY"
     default_url: ClassVar[str] = "https://api.openai.com"
@@ -94,10 +98,15 @@ class OpenAIProvider(RemoteProvider):
         """The form that has worked, by model."""
         return {}
 
+    @cached_property
+    def _manners(self) -> dict[str, Manners]:
+        """What the server has turned out to take, by model."""
+        return {}
+
     @property
     def name(self) -> str:
         """Provider name."""
-        return "openai"
+        return self.title
 
     async def get_server_info(self) -> ServerInfo:
         """Tell the server's address and models; the API knows of nothing else."""
@@ -129,15 +138,14 @@ class OpenAIProvider(RemoteProvider):
     async def describe_model(
         self, model_name: str, task: AnyTask | None = None
     ) -> ModelDescription:
-        """Tell that a model is there, if the server lists its models; embedding is all it is for.
+        """Tell that a model is there, if the server lists its models; see `ChatProvider`.
 
         Raises:
             ModelNotFoundError: If the server lists others only.
+            TaskNotSupportedError: If no convention can be found in its boxes.
         """
-        models = await self._listed()
-        if models is not None and model_name not in (names := [model.id for model in models]):
-            raise self._no_such_model(model_name, names)
-        return ModelDescription(model_name, EmbeddingTask.IMAGE_EMBEDDING)
+        described = await super().describe_model(model_name, task)
+        return replace(described, task=task) if task is EmbeddingTask.IMAGE_EMBEDDING else described
 
     async def image_embedding(
         self, input_data: ImageEmbeddingInput, timeout: float = 60.0
@@ -159,29 +167,57 @@ class OpenAIProvider(RemoteProvider):
         refused: list[Answer] = []
         for form in (known,) if known else _FORMS:
             answer = await self._server.post(
-                "/embeddings", _body(form, model, image), timeout=timeout, heed={400, 404, 422}
+                "/embeddings", _embedding(form, model, image), timeout=timeout, heed={400, 404, 422}
             )
             if answer.is_success:
                 found = read(_EMBEDDINGS, answer)
                 self._forms[model] = form
                 return _result(found, answer, form)
             if answer.status == 404:
-                raise await self._not_found(model, answer)
+                raise await self._not_found(model, answer, "embeds")
             refused.append(answer)
         raise self._takes_none(model, refused)
+
+    async def _say(self, asked: Asked, timeout: float) -> Said:
+        while True:
+            manners = self._manners.get(asked.model, Manners())
+            answer = await self._post(
+                "/chat/completions", body(asked, manners), asked, timeout, {400, 404, 422}
+            )
+            if answer.is_success:
+                return self._counted(said_in(answer), asked)
+            if answer.status == 404:
+                raise await self._not_found(asked.model, answer, "chats")
+            better = manners.after(answer.said, asked)
+            if better == manners:
+                raise self._refused(asked, answer)
+            # Of requests that are refused side by side each may have another thing to tell.
+            known = self._manners.get(asked.model, Manners())
+            self._manners[asked.model] = known.after(answer.said, asked)
+
+    async def _check_model(self, model: str) -> None:
+        models = await self._listed()
+        if models is not None and model not in (names := [each.id for each in models]):
+            raise self._no_such_model(model, names)
 
     async def _listed(self) -> list[ListedModel] | None:
         """Return the server's models; None if it does not list them."""
         answer = await self._server.get("/models", timeout=LOOK_TIMEOUT_S, heed=_ABSENT)
         return read(_LISTING, answer).data if answer.is_success else None
 
-    async def _not_found(self, model: str, answer: Answer) -> InferenceError:
+    async def _not_found(self, model: str, answer: Answer, does: str) -> InferenceError:
         names = [each.id for each in await self._listed() or []]
         if names and model not in names:
             return self._no_such_model(model, names)
         return InvalidRequestError(
             f"{answer.where} is not there for model {model!r} ({answer.status}: {answer.said}): "
-            "check the URL, and that the server embeds"
+            f"check the URL, and that the server {does}"
+        )
+
+    def _refused(self, asked: Asked, answer: Answer) -> InvalidRequestError:
+        sight = ": choose a model that sees" if asked.pictures and "image" in answer.said else ""
+        return InvalidRequestError(
+            f"{answer.where} refuses the request ({answer.status}: {answer.said}){sight}"
         )
 
     def _takes_none(self, model: str, refused: list[Answer]) -> InferenceError:
@@ -194,7 +230,7 @@ class OpenAIProvider(RemoteProvider):
         )
 
 
-def _body(form: Form, model: str, image: str) -> dict[str, Any]:
+def _embedding(form: Form, model: str, image: str) -> dict[str, Any]:
     if form == "input":
         return {"model": model, "input": [{"image": image}]}
     content = [{"type": "image_url", "image_url": {"url": image}}]

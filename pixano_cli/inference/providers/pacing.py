@@ -27,7 +27,7 @@ _ROUND_TRIPS_A_PROBE = 20.0
 # The same for the time that a server then wants to be left alone.
 _PAUSES_A_PROBE = 20.0
 
-_SHORTEST_GAP_S = 0.1
+_SHORTEST_GAP_S = 0.02
 _LONGEST_GAP_S = 20.0
 _GAP_SHRINKS = 0.85
 

@@ -9,12 +9,56 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pixano_cli.inference.errors import InvalidRequestError
+from pixano_cli.inference.providers.dialects import Generation, ListedModel
+
 _GROUNDING = re.compile(r"grounding[-_ ]?dino", re.IGNORECASE)
 
 
-def is_grounding(*told: str | None) -> bool:
+def asked_of(
+    model: ListedModel, names: Sequence[str], generation: Generation, url: str
+) -> list[str] | str | None:
+    """Return the classes as a model is to be asked for them.
+
+    Args:
+        model: The model.
+        names: Names of the classes; none for all that it has.
+        generation: Its server's generation.
+        url: Its server's address, for errors.
+
+    Raises:
+        InvalidRequestError: If it has no classes of its own and none are named.
+    """
+    if not names and (is_grounding(model) or model.is_open):
+        raise InvalidRequestError(
+            f"model {model.name!r} at {url} has no classes of its own: "
+            "name those to look for with --classes"
+        )
+    if is_grounding(model):
+        return grounding_text(names)
+    if model.is_closed or (not names and generation >= Generation.G3):
+        return None
+    return list(names)
+
+
+def meant_by(model: ListedModel, found: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Return the classes that a model's labels stand for, None for what was not asked for.
+
+    Args:
+        model: The model.
+        found: Its labels.
+        names: Names of the classes that were asked for; with none, labels stand for themselves.
+    """
+    if not names:
+        return list(found)
+    meaning = nearest_name if is_grounding(model) else same_name
+    return [meaning(label, names) for label in found]
+
+
+def is_grounding(model: ListedModel) -> bool:
     """Return whether a model's name, class or path tells that it is a Grounding DINO."""
-    return any(_GROUNDING.search(each) for each in told if each)
+    told = (model.name, model.model_class, model.model_path)
+    return not model.is_closed and any(_GROUNDING.search(each) for each in told if each)
 
 
 def names_of(classes: Sequence[str] | str) -> tuple[str, ...]:

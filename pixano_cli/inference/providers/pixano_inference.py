@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
@@ -19,8 +17,6 @@ from pixano_cli.inference.embedding import (
     task_of,
 )
 from pixano_cli.inference.errors import (
-    InferenceError,
-    InferenceTimeoutError,
     InvalidRequestError,
     TaskNotSupportedError,
 )
@@ -35,18 +31,13 @@ from pixano_cli.inference.providers.dialects import (
     DIALECTS,
     Dialect,
     Generation,
-    ListedModel,
-    find_dialect,
     get_info,
     get_models,
-    is_loading,
 )
-from pixano_cli.inference.providers.http import Answer
-from pixano_cli.inference.providers.outgoing import Outgoing
-from pixano_cli.inference.providers.pixano_jobs import ENVELOPE, Reply, ask_job, ask_task
+from pixano_cli.inference.providers.pixano_server import TASKS_AT_ONCE, PixanoServer
 from pixano_cli.inference.providers.pixano_video import follow
 from pixano_cli.inference.providers.pixano_windows import WINDOW
-from pixano_cli.inference.providers.remote import RemoteProvider, read
+from pixano_cli.inference.providers.remote import RemoteProvider
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
     ImageMaskGenerationResult,
@@ -64,10 +55,6 @@ from pixano_cli.inference.types import (
     VideoMaskGenerationResult,
 )
 from pixano_cli.media import flight
-
-_TASKS_AT_ONCE = 8
-_LOADING_PAUSE_S = 0.5
-_NO = frozenset({400, 404})
 
 
 class PixanoInferenceProvider(RemoteProvider):
@@ -128,11 +115,10 @@ class PixanoInferenceProvider(RemoteProvider):
         if window < 2:
             raise UsageError(f"window must be at least 2 frames, not {window}")
         self._window = window
-        self._dialect: Dialect | None = None
+        spoken = None
         if dialect.lower() != "auto":
-            self._dialect = Dialect(Generation[dialect.upper()], "")
-        # What is submitted waits in the server's queue, where no limit on requests holds it back.
-        self._tasks_at_once = asyncio.Semaphore(concurrency or _TASKS_AT_ONCE)
+            spoken = Dialect(Generation[dialect.upper()], "")
+        self._pixano = PixanoServer(self._server, spoken, concurrency or TASKS_AT_ONCE)
 
     @property
     def name(self) -> str:
@@ -264,7 +250,9 @@ class PixanoInferenceProvider(RemoteProvider):
         dialect = await self._pixano.dialect()
         image = await self._outgoing(input_data.image)
         body = pixano_bodies.segmentation(dialect.generation, input_data, image)
-        told = await self._pixano.ask(InferenceTask.MASK_GENERATION, input_data.model, body, timeout)
+        told = await self._pixano.ask(
+            InferenceTask.MASK_GENERATION, input_data.model, body, timeout
+        )
         envelope = told.envelope
         return ImageMaskGenerationResult(
             data=pixano_answers.segmentation(
@@ -300,26 +288,13 @@ class PixanoInferenceProvider(RemoteProvider):
         name = input_data.model
         model = await self._pixano.known(name)
         names = pixano_classes.names_of(input_data.classes)
-        is_grounding = not model.is_closed and pixano_classes.is_grounding(
-            name, model.model_class, model.model_path
-        )
-        if not names and (is_grounding or model.is_open):
-            raise InvalidRequestError(
-                f"model {name!r} at {self._server.url} has no classes of its own: "
-                "name those to look for with --classes"
-            )
-        classes: list[str] | str | None = list(names)
-        if is_grounding:
-            classes = pixano_classes.grounding_text(names)
-        elif model.is_closed or (not names and dialect.generation >= Generation.G3):
-            classes = None
+        classes = pixano_classes.asked_of(model, names, dialect.generation, self._server.url)
         image = await self._outgoing(input_data.image)
         body = pixano_bodies.detection(input_data, image, classes)
         told = await self._pixano.ask(InferenceTask.OBJECT_DETECTION, name, body, timeout)
         envelope = told.envelope
         found = pixano_answers.detection(envelope.data, image, told.fail)
-        meaning = pixano_classes.nearest_name if is_grounding else pixano_classes.same_name
-        labels = [meaning(each.label, names) if names else each.label for each in found]
+        labels = pixano_classes.meant_by(model, [each.label for each in found], names)
         kept = [
             (each, label) for each, label in zip(found, labels, strict=True) if label is not None
         ]
@@ -355,7 +330,9 @@ class PixanoInferenceProvider(RemoteProvider):
         images = [await self._sent(image) for image in input_data.images or ()]
         chat = pixano_bodies.messages(input_data.prompt, images)
         body = pixano_bodies.generation(input_data, chat)
-        told = await self._pixano.ask(InferenceTask.TEXT_GENERATION, input_data.model, body, timeout)
+        told = await self._pixano.ask(
+            InferenceTask.TEXT_GENERATION, input_data.model, body, timeout
+        )
         envelope = told.envelope
         output, usage = pixano_answers.generation(envelope.data, told.fail)
         return TextImageConditionalGenerationResult(
@@ -388,38 +365,8 @@ class PixanoInferenceProvider(RemoteProvider):
                 objects do not fit together.
             InferenceTimeoutError: If there is no result in time.
         """
-        dialect = await self._pixano.dialect()
-        model = await self._pixano.known(input_data.model)
-        as_masks = dialect.generation.takes_keyframes and model.takes_masks
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
-        replies: list[Reply] = []
-
-        async def ask(frames: Sequence[Outgoing], prompts: Sequence[pixano_bodies.TrackPrompt]):
-            found: list[pixano_answers.Tracked] = []
-            for body in pixano_bodies.tracking(
-                dialect.generation, input_data.model, frames, prompts
-            ):
-                left = end - loop.time()
-                if left <= 0:
-                    raise InferenceTimeoutError(
-                        f"{self._server.url} did not follow the objects through the whole video "
-                        f"in {timeout:g} s: allow more time"
-                    )
-                told = await self._pixano.ask(
-                    InferenceTask.VIDEO_MASK_GENERATION, input_data.model, body, left
-                )
-                replies.append(reply)
-                fail = told.fail
-                tracked = pixano_answers.tracking(reply.envelope.data, frames, fail)
-                unknown = {each.object_id for each in tracked} - {*body["objects_ids"]}
-                if unknown:
-                    raise fail(f"object {min(unknown)}, which was not asked for")
-                found += tracked
-            return found
-
-        followed = await follow(input_data, self._window, self._outgoing, ask, as_masks=as_masks)
-        last = replies[-1].envelope
+        followed = await follow(self._pixano, input_data, self._window, self._outgoing, timeout)
+        last = followed.answers[-1]
         return VideoMaskGenerationResult(
             data=VideoMaskGenerationOutput(
                 objects_ids=[each.object_id for each in followed.found],
@@ -428,7 +375,7 @@ class PixanoInferenceProvider(RemoteProvider):
             ),
             status=last.status,
             timestamp=last.moment,
-            processing_time=sum(each.envelope.processing_time for each in replies),
+            processing_time=sum(each.processing_time for each in followed.answers),
             metadata={
                 **last.metadata,
                 "windows": followed.windows,
@@ -457,7 +404,9 @@ class PixanoInferenceProvider(RemoteProvider):
             )
         image = await self._outgoing(input_data.image)
         body = {"model": input_data.model, "image": image.url, "normalize": False}
-        told = await self._pixano.ask(EmbeddingTask.IMAGE_EMBEDDING, input_data.model, body, timeout)
+        told = await self._pixano.ask(
+            EmbeddingTask.IMAGE_EMBEDDING, input_data.model, body, timeout
+        )
         envelope = told.envelope
         vector = pixano_answers.embedding(envelope.data, told.fail)
         return ImageEmbeddingResult(

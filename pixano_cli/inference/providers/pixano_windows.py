@@ -122,14 +122,9 @@ def joined(
     """
     together = dict(known)
     for each in found:
-        whole = replace_frame(each, each.frame + start)
+        whole = each._replace(frame=each.frame + start)
         together.setdefault((whole.frame, whole.object_id), whole)
     return together
-
-
-def replace_frame(tracked: Tracked, frame: int) -> Tracked:
-    """Return the same mask in a frame that is counted otherwise."""
-    return tracked._replace(frame=frame)
 
 
 def _problem(request: VideoMaskGenerationInput) -> str:

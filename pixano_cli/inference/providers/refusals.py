@@ -19,14 +19,27 @@ from pixano_cli.inference.errors import (
 )
 from pixano_cli.inference.providers.keys import ApiKey
 
-BUSY = frozenset({429, 503, 529})
-"""Answers that ask for patience: too many requests, unavailable, overloaded."""
+BUSY = frozenset({429, 503, 504, 529})
+"""Answers of a server that has too much to do: too many requests, unavailable, late, overloaded."""
+
+AWAY = frozenset({502, 503, 504})
+"""Answers of a gateway whose server is away."""
+
+PASSING = BUSY | AWAY
+"""Answers that ask for patience."""
 
 _LONGEST_SAYING = 300
 
 
 def refusal(
-    where: str, status: int, said: str, *, key: ApiKey | None, variable: str, sent: int
+    where: str,
+    status: int,
+    said: str,
+    *,
+    key: ApiKey | None,
+    variable: str,
+    sent: int,
+    asked: float | None = None,
 ) -> InferenceError:
     """Return the error for an answer that is none.
 
@@ -37,6 +50,7 @@ def refusal(
         key: The key that was sent.
         variable: Environment variable that a key is looked for in.
         sent: Bytes of the request.
+        asked: Seconds that the server asks to wait, if it does.
     """
     told = f" ({status}: {said})" if said else f" ({status})"
     if status in (401, 403):
@@ -49,16 +63,23 @@ def refusal(
         return InvalidRequestError(f"{where} is not there{told}: check the URL")
     if status == 413:
         return InvalidRequestError(
-            f"{where} takes no {sent / 1e6:.1f} MB at once{told}: send a smaller image"
+            f"{where} takes no {sent / 1e6:.1f} MB at once{told}: send a smaller image, by a "
+            "largest side"
         )
     if status in (408, 504):
         return InferenceTimeoutError(f"{where} took too long for itself{told}: try again later")
     if status in BUSY:
+        wish = f", and asks to wait for {asked:,.0f} s" if asked else ""
         return InferenceError(
-            f"{where} is too busy{told}: lower the concurrency, or try again later"
+            f"{where} is too busy{told}{wish}: lower the concurrency, set a limit of requests a "
+            "minute, or try again later"
         )
     if 400 <= status < 500:
         return InvalidRequestError(f"{where} refuses the request{told}")
+    if status == 502:
+        return InferenceError(
+            f"{where} is a gateway whose server is away{told}: is that running? try again later"
+        )
     if status >= 500:
         return InferenceError(f"{where} failed{told}: its own log may say why")
     return InferenceError(f"{where} gives an answer that is not understood{told}: check the URL")

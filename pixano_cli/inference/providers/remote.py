@@ -70,6 +70,9 @@ class RemoteProvider(InferenceProvider):
     default_path: ClassVar[str] = ""
     """Path of the server where its address has none."""
 
+    key_header: ClassVar[str] = "Authorization"
+    """Header that carries the key: as "Bearer KEY" in Authorization, alone in any other."""
+
     tasks: ClassVar[tuple[InferenceTask, ...]] = ()
     """Published tasks that this version does."""
 
@@ -79,6 +82,8 @@ class RemoteProvider(InferenceProvider):
         *,
         api_key_file: str | Path | None = None,
         concurrency: int | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
         max_side: int | None = None,
         tries: int = 5,
         pace: float = 0.5,
@@ -89,6 +94,8 @@ class RemoteProvider(InferenceProvider):
             url: Address of the server; by default that of `default_url`.
             api_key_file: File that holds the key, in place of the environment variable.
             concurrency: Most requests under way at once.
+            rpm: Most requests a minute; None for as many as the server bears.
+            tpm: Most tokens a minute, as far as they can be told before; None for any number.
             max_side: Longest side of an image that is sent, in pixels; None sends all of it.
             tries: How often a request is sent at most.
             pace: Longest first wait between two tries, in seconds.
@@ -97,7 +104,8 @@ class RemoteProvider(InferenceProvider):
             UsageError: If a value is out of range, the URL is no server's, or the key cannot be
                 had.
         """
-        for option, value in (("concurrency", concurrency), ("max side", max_side)):
+        limits = {"concurrency": concurrency, "rpm": rpm, "tpm": tpm, "max side": max_side}
+        for option, value in limits.items():
             if value is not None and value < 1:
                 raise UsageError(f"{option} must be at least 1, not {value}")
         self._max_side = max_side

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +18,7 @@ LONGEST_PAUSE_S = 120.0
 """How long a server may keep one request waiting by Retry-After, all its waits together."""
 
 _LONGEST_BACKOFF_S = 20.0
+_MOST_OUTAGES = 3
 
 
 class TryAgainError(Exception):
@@ -27,30 +27,34 @@ class TryAgainError(Exception):
     Attributes:
         error: What is raised if it is not sent again.
         asked: Seconds that the server asks to wait; None if it does not say.
+        was_away: Whether the server was found to be away, and is back: then this was no try.
     """
 
-    def __init__(self, error: InferenceError, asked: float | None = None) -> None:
+    def __init__(
+        self, error: InferenceError, asked: float | None = None, was_away: bool = False
+    ) -> None:
         """Hold what went wrong and when to try again."""
         super().__init__(str(error))
         self.error = error
         self.asked = asked
+        self.was_away = was_away
 
 
 class Patience:
     """Sends one request up to `tries` times, until it is answered or refused for good.
 
-    Between two tries it waits as long as the server asks, or else up to `pace` seconds, then up
-    to twice as long each time: exponential backoff with full jitter, as in "Exponential Backoff
-    And Jitter" (AWS Architecture Blog, 2015). Waits that the server asks for do not count as time
-    that it takes: they move the end of `clock`, by no more than `LONGEST_PAUSE_S` in all.
+    Between two tries it waits up to `pace` seconds, then up to twice as long each time:
+    exponential backoff with full jitter, as in "Exponential Backoff And Jitter" (AWS Architecture
+    Blog, 2015). Where the server says how long to wait, that is for whoever sends to see to, as it
+    holds for all requests; no request waits for more than `LONGEST_PAUSE_S` in all.
     """
 
     def __init__(self, *, tries: int, pace: float, clock: asyncio.Timeout) -> None:
         """Make it for one request, whose time limit is `clock`."""
         self._tries = tries
-        self._pace = pace
         self._clock = clock
         self._paused = 0.0
+        self._outages = 0
         self._backoff = wait_random_exponential(multiplier=pace, max=_LONGEST_BACKOFF_S)
 
     async def send(self, request: Callable[[], Awaitable[T]]) -> T:
@@ -63,7 +67,6 @@ class Patience:
             retry=retry_if_exception_type(TryAgainError),
             wait=self._wait,
             stop=self._is_over,
-            before_sleep=self._pause,
             sleep=asyncio.sleep,
             reraise=True,
         )
@@ -73,26 +76,23 @@ class Patience:
             raise last.error from last.__cause__
 
     def _wait(self, state: RetryCallState) -> float:
-        asked = _asked(state)
-        if asked is None:
-            return self._backoff(state)
-        # Others were asked to wait for the same moment.
-        return asked + random.uniform(0.0, self._pace)
+        last = _last(state)
+        return 0.0 if last.was_away or last.asked is not None else self._backoff(state)
 
     def _is_over(self, state: RetryCallState) -> bool:
-        if state.attempt_number >= self._tries:
+        last = _last(state)
+        if last.was_away:
+            # A request that takes the server down each time must come to an end.
+            self._outages += 1
+            return self._outages > _MOST_OUTAGES
+        if state.attempt_number - self._outages >= self._tries:
             return True
-        if _asked(state) is not None:
-            return self._paused + state.upcoming_sleep > LONGEST_PAUSE_S
+        if last.asked is not None:
+            self._paused += last.asked
+            return self._paused > LONGEST_PAUSE_S
         end = self._clock.when()
         now = asyncio.get_running_loop().time()
         return end is not None and now + state.upcoming_sleep >= end
-
-    def _pause(self, state: RetryCallState) -> None:
-        end = self._clock.when()
-        if _asked(state) is not None and end is not None:
-            self._paused += state.upcoming_sleep
-            self._clock.reschedule(end + state.upcoming_sleep)
 
 
 def retry_after(header: str | None) -> float | None:
@@ -115,6 +115,8 @@ def retry_after(header: str | None) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _asked(state: RetryCallState) -> float | None:
+def _last(state: RetryCallState) -> TryAgainError:
     error = state.outcome.exception() if state.outcome else None
-    return error.asked if isinstance(error, TryAgainError) else None
+    if not isinstance(error, TryAgainError):
+        raise AssertionError("only such errors are followed by another try") from error
+    return error
