@@ -394,7 +394,7 @@ def test_refusals(generation: int) -> None:
         async def question(provider: InferenceProvider) -> None:
             with pytest.raises(ModelNotFoundError, match="no model 'boxen': did you mean 'boxes'"):
                 await provider.image_mask_generation(masking(model="boxen", boxes=[[1, 2, 3, 4]]))
-            with pytest.raises(TaskNotSupportedError, match="'colours' .* zero_shot_detection"):
+            with pytest.raises(TaskNotSupportedError, match=r"'colours' .*_zero_shot_detection"):
                 await provider.image_mask_generation(masking(model="colours", boxes=[[1, 2, 3, 4]]))
             with pytest.raises(InvalidRequestError, match=r"\(400: num_multimask_outputs"):
                 await provider.image_mask_generation(

@@ -16,7 +16,6 @@ from pixano_cli.inference.errors import (
     InferenceError,
     InvalidRequestError,
     ModelNotFoundError,
-    ProviderConnectionError,
     TaskNotSupportedError,
 )
 from pixano_cli.inference.provider import InferenceProvider
@@ -176,18 +175,3 @@ def test_keys(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "planted" not in told
     monkeypatch.setenv("PIXANO_INFERENCE_API_KEY", KEY)
     assert ask("pixano-inference", url, lambda provider: provider.list_models())
-
-
-def test_without_keys_and_after_the_end(servers: Servers) -> None:
-    """The last test of the open server, which it ends."""
-    path = SAMPLES / "rocket.jpg"
-
-    async def question(provider: InferenceProvider) -> None:
-        assert [model.name for model in await provider.list_models()] == ["quarters", "squares"]
-        result = await embed(provider, "quarters", flight.url_of(path), 60.0)
-        assert np.allclose(result.data.embedding, quarters(path.read_bytes()), rtol=1e-5)
-        servers.open.kill()
-        with pytest.raises(ProviderConnectionError, match=r"cannot be .*connection refused"):
-            await embed(provider, "quarters", flight.url_of(path))
-
-    ask("pixano-inference", servers.open.url, question)

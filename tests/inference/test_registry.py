@@ -9,6 +9,7 @@ import pytest
 from pixano_cli.inference import registry
 from pixano_cli.inference.errors import ProviderNotFoundError
 from pixano_cli.inference.provider import InferenceProvider
+from pixano_cli.inference.providers.openai import OpenAIProvider
 from pixano_cli.inference.registry import (
     get_provider,
     is_provider_registered,
@@ -16,7 +17,17 @@ from pixano_cli.inference.registry import (
     register_provider,
 )
 
-BUILT_IN = ["local", "openai", "pixano-inference"]
+BUILT_IN = [
+    *("gemini", "litellm", "lmstudio", "local", "max", "ollama", "openai"),
+    *("pixano-inference", "vllm"),
+]
+PRESETS = {
+    "litellm": ("LITELLM_PROXY_API_KEY", "http://127.0.0.1:4000/v1"),
+    "lmstudio": ("LM_API_TOKEN", "http://127.0.0.1:1234/v1"),
+    "max": ("MAX_API_KEY", "http://127.0.0.1:8000/v1"),
+    "ollama": ("OLLAMA_API_KEY", "http://127.0.0.1:11434/v1"),
+    "vllm": ("VLLM_API_KEY", "http://127.0.0.1:8000/v1"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +50,7 @@ def test_registered_provider_is_made_with_the_arguments_given() -> None:
     made = cast(Remembering, get_provider("remote", url="http://localhost:7463", retries=2))
     assert made.kwargs == {"url": "http://localhost:7463", "retries": 2}
     assert is_provider_registered("remote")
-    assert list_providers() == [*BUILT_IN, "remote"]
+    assert list_providers() == sorted([*BUILT_IN, "remote"])
 
 
 def test_those_that_come_with_the_tool_are_there_without_being_imported() -> None:
@@ -56,20 +67,39 @@ def test_those_that_come_with_the_tool_are_there_without_being_imported() -> Non
 def test_a_provider_is_imported_when_got(name: str) -> None:
     provider = get_provider(name)
     assert provider.name == name
-    module = f"pixano_cli.inference.providers.{name.replace('-', '_')}"
-    assert type(provider).__module__ == module
+    module = "presets" if name in PRESETS else name.replace("-", "_")
+    assert type(provider).__module__ == f"pixano_cli.inference.providers.{module}"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_differ_in_name_address_and_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable, url = PRESETS[name]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    provider = get_provider(name)
+    assert isinstance(provider, OpenAIProvider)
+    assert (provider.variable, provider._server.url) == (variable, url)
+    # The key of one server is not for another.
+    assert provider._server._key is None
+    monkeypatch.setenv(variable, "sk-of-its-own")
+    mine = get_provider(name)
+    assert isinstance(mine, OpenAIProvider)
+    assert mine._server._key is not None
+    assert mine._server._key.source == f"the environment variable {variable}"
+    own = set(vars(type(provider))) - set(vars(type("Bare", (), {}))) - {"__annotations__"}
+    assert {each for each in own if not each.startswith("_")} <= {
+        "title",
+        "variable",
+        "default_url",
+    }
 
 
 def test_unknown_provider_is_told_with_the_one_meant() -> None:
     with pytest.raises(ProviderNotFoundError) as raised:
         get_provider("lokal")
     assert str(raised.value) == (
-        "there is no provider 'lokal': did you mean 'local'? "
-        "(known: local, openai, pixano-inference)"
+        f"there is no provider 'lokal': did you mean 'local'? (known: {', '.join(BUILT_IN)})"
     )
-    with pytest.raises(
-        ProviderNotFoundError, match=r"'xyz': known: local, openai, pixano-inference$"
-    ):
+    with pytest.raises(ProviderNotFoundError, match=rf"'xyz': known: {', '.join(BUILT_IN)}$"):
         get_provider("xyz")
     assert not is_provider_registered("xyz")
 

@@ -393,7 +393,9 @@ def test_similar(command: Command, recorded: Path) -> None:
     vectors = {each.inference_id: each.structured_embedding for each in inferences(EMBEDDER)}
     (itself,) = (each for each in said if ("pplcnetv2", "chelsea.png") in files([each]))
     asked = istore.NewGetInferencesRequest(
-        embedding_filters=istore.EmbeddingFilter(query_embedding=vectors[itself["inference_id"]]),
+        embedding_filters=istore.EmbeddingFilter(
+            query_embedding=vectors[itself["inference_id"]] or []
+        ),
         pagination=istore.Pagination(
             sort=istore.PaginationEmbeddingSortField.EMBEDDING_DISTANCE, limit=10
         ),

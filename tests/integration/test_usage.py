@@ -249,18 +249,17 @@ def test_an_output_that_turns_out_not_to_be_writable(
 ) -> None:
     """The folder of an output vanishes, or a folder takes the output's place, during the run."""
     from pixano_cli.annotate import job
-
-    write = job.write_outputs
+    from pixano_cli.annotate.outputs import write_outputs
 
     def meanwhile(*arguments: Any) -> Any:
         (usage / "out.json").mkdir()
-        return write(*arguments)
+        return write_outputs(*arguments)
 
     monkeypatch.setattr(job, "write_outputs", meanwhile)
     done = command("detect", "photos", "-o", "out.json", "-q")
     check(done, 1, "cannot write out.json")
     (usage / "out.json").rmdir()
-    monkeypatch.setattr(job, "write_outputs", write)
+    monkeypatch.setattr(job, "write_outputs", write_outputs)
     assert command("detect", "photos", "-o", "out.json", "--json").summary["cached"] == 1
 
 

@@ -293,10 +293,17 @@ class ChatProvider(RemoteProvider):
         self, path: str, body: Any, asked: Asked, timeout: float, heed: Collection[int]
     ) -> Answer:
         """Ask with POST, counting what the answer may take against the tokens a minute."""
-        return await self._server.post(path, body, timeout=timeout, heed=heed)
+        answer = await self._server.post(
+            path, body, timeout=timeout, heed=heed, tokens=asked.tokens
+        )
+        if not answer.is_success:
+            self._server.count_tokens(-asked.tokens)
+        return answer
 
     def _counted(self, said: Said, asked: Asked) -> Said:
         """Return what is said, after counting what it has really taken."""
+        if said.usage:
+            self._server.count_tokens(said.usage["total_tokens"] - asked.tokens)
         return said
 
     async def _with_pictures(self, asked: Asked) -> Asked:

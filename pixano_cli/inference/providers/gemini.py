@@ -125,6 +125,7 @@ class GeminiProvider(ChatProvider):
     default_url: ClassVar[str] = "https://generativelanguage.googleapis.com"
     default_path: ClassVar[str] = "/v1beta"
     key_header: ClassVar[str] = "x-goog-api-key"
+    health_path: ClassVar[str] = "/models?pageSize=1"
 
     @cached_property
     def _manners(self) -> dict[str, Manners]:

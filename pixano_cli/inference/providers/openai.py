@@ -92,6 +92,7 @@ class OpenAIProvider(ChatProvider):
     variable: ClassVar[str] = "OPENAI_API_KEY"
     default_url: ClassVar[str] = "https://api.openai.com"
     default_path: ClassVar[str] = "/v1"
+    health_path: ClassVar[str] = "/models"
 
     @cached_property
     def _forms(self) -> dict[str, Form]:

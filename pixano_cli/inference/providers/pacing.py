@@ -1,9 +1,9 @@
 """How many requests a server is asked at once: as many as it keeps up with, found out by asking.
 
-The number doubles every round trip until the server is too busy, then is halved: additive steps
-would never get anywhere within a folder. What was too many is remembered, so that the number
-comes back at once to just below it, and is tried again only now and then, with a step that
-doubles for as long as the server bears it. That is slow start with its threshold (RFC 5681) and
+The number triples every round trip until the server is too busy for the first time, then is
+halved: additive steps would never get anywhere within a folder. What was too many is remembered, so that the number comes back at once to just
+below it, doubling, and is tried again only now and then, with a step that doubles for as long as
+the server bears it. That is slow start with its threshold (RFC 5681) and
 the search around the last known limit of CUBIC (RFC 9438), with requests in place of segments.
 
 Nothing here knows of sockets or clocks: the caller tells what happened, and when.
@@ -154,8 +154,10 @@ class Pacing:
         self._probe_from = now + self._probe_every
 
     def _grow(self, now: float) -> None:
-        if self._limit < min(self._ceiling - 1, self._most):
-            self._limit += 1
+        top = min(self._ceiling - 1, self._most)
+        if self._limit < top:
+            # Towards what is known to be too many no faster than TCP does.
+            self._limit = min(self._limit + (1 if self._ceiling <= self._most else 2), top)
         elif self._limit < self._most and now >= self._probe_from:
             self._limit += 1
             # This probe's answer comes first.

@@ -38,9 +38,6 @@ ShapeT = TypeVar("ShapeT")
 LONGEST_VECTOR = 65_536
 """Most numbers of an embedding that are accepted."""
 
-CONCURRENCY = 8
-"""Requests under way at once, unless told otherwise."""
-
 LOOK_TIMEOUT_S = 30.0
 """Time limit for questions about the server itself."""
 
@@ -73,6 +70,9 @@ class RemoteProvider(InferenceProvider):
     key_header: ClassVar[str] = "Authorization"
     """Header that carries the key: as "Bearer KEY" in Authorization, alone in any other."""
 
+    health_path: ClassVar[str] = "/health"
+    """What is asked of a server that has gone, from its URL on, until it is back."""
+
     tasks: ClassVar[tuple[InferenceTask, ...]] = ()
     """Published tasks that this version does."""
 
@@ -93,7 +93,8 @@ class RemoteProvider(InferenceProvider):
         Args:
             url: Address of the server; by default that of `default_url`.
             api_key_file: File that holds the key, in place of the environment variable.
-            concurrency: Most requests under way at once.
+            concurrency: Most requests under way at once, and how many to begin with; None for as
+                many as the server keeps up with, from 8 up to 64.
             rpm: Most requests a minute; None for as many as the server bears.
             tpm: Most tokens a minute, as far as they can be told before; None for any number.
             max_side: Longest side of an image that is sent, in pixels; None sends all of it.
@@ -113,7 +114,11 @@ class RemoteProvider(InferenceProvider):
             base_url(url or self.default_url, self.default_path),
             key=find_key(self.variable, api_key_file),
             variable=self.variable,
-            concurrency=concurrency or CONCURRENCY,
+            key_header=self.key_header,
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            health=self.health_path,
             tries=tries,
             pace=pace,
         )
@@ -126,33 +131,33 @@ class RemoteProvider(InferenceProvider):
         self, input_data: ImageMaskGenerationInput, timeout: float = 60.0
     ) -> ImageMaskGenerationResult:
         """Raise TaskNotSupportedError."""
-        raise self._not_yet("masks")
+        raise self._gives_no("masks")
 
     async def image_zero_shot_detection(
         self, input_data: ImageZeroShotDetectionInput, timeout: float = 60.0
     ) -> ImageZeroShotDetectionResult:
         """Raise TaskNotSupportedError."""
-        raise self._not_yet("detection")
+        raise self._gives_no("boxes")
 
     async def text_image_conditional_generation(
         self, input_data: TextImageConditionalGenerationInput, timeout: float = 60.0
     ) -> TextImageConditionalGenerationResult:
         """Raise TaskNotSupportedError."""
-        raise self._not_yet("text")
+        raise self._gives_no("text")
 
     async def video_mask_generation(
         self, input_data: VideoMaskGenerationInput, timeout: float = 120.0
     ) -> VideoMaskGenerationResult:
         """Raise TaskNotSupportedError."""
-        raise self._not_yet("tracking")
+        raise self._gives_no("tracks")
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._server.aclose()
 
-    def _not_yet(self, what: str) -> TaskNotSupportedError:
+    def _gives_no(self, what: str) -> TaskNotSupportedError:
         return TaskNotSupportedError(
-            f"provider {self.name!r} does no {what} in this version: use --provider local"
+            f"provider {self.name!r} gives no {what}: use another with --provider"
         )
 
     async def _outgoing(self, image: str) -> Outgoing:
