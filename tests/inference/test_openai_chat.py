@@ -294,7 +294,7 @@ def test_wrong_shapes(server: OwnServer, reply: Reply, told: str) -> None:
 
 def test_no_such_model_and_no_such_route(server: OwnServer) -> None:
     server.on("/v1/models", answer({"data": [{"id": "m-2"}]}))
-    with pytest.raises(ModelNotFoundError, match="no model 'm': did you mean 'm-2'"):
+    with pytest.raises(ModelNotFoundError, match="no model 'm': known: m-2"):
         ask("openai", server.url, caption)
     server.on("/v1/models", answer({"data": [{"id": "m"}]}))
     assert "check the URL, and that the server chats" in str(error_of(server))

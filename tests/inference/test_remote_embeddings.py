@@ -243,7 +243,7 @@ def test_what_no_chat_does_is_said() -> None:
                 TaskNotSupportedError, match="provider 'openai' gives no "
             ) as raised:
                 await each
-            assert "use --provider" in str(raised.value)
+            assert "use another with --provider" in str(raised.value)
         for deployed in (
             provider.instantiate_model("sam2", ModelConfig("m", "")),
             provider.delete_model("m"),

@@ -324,6 +324,37 @@ def test_pages(store: istore.Store) -> None:
     assert [each.inference_id for each in default] == every[:50]
 
 
+def test_pages_of_few(store: istore.Store) -> None:
+    """An index lists few: the first of them by id are the first by time, but for a clock's ways."""
+    for index in range(12):
+        create(f"{index:02d}", metadata={"run": ("string", "ba"[index % 2])})
+        set_time(store, f"{index:02d}", 1_000_000 - index // 6)
+    asked = where("run", "=", "string", "a")
+    with store.write() as connection:
+        connection.execute(update(schema.models).values(disorder=1))
+
+    def page(**pagination: Any) -> list[str]:
+        return found(istore.Pagination(**pagination), **asked)
+
+    in_order = ["07", "09", "11", "01", "03", "05"]
+    assert page() == in_order
+    assert page(limit=0) == []
+    assert page(limit=0, offset=2) == []
+    assert page(limit=2, offset=2) == in_order[2:4]
+    assert page(limit=2, offset=6) == []
+    assert page(direction="desc") == ["01", "03", "05", "07", "09", "11"]
+    assert page(direction="desc", limit=4) == ["01", "03", "05", "07"]
+
+
+def test_places_on_the_edge_of_two_boxes_count_once(store: istore.Store) -> None:
+    for name, longitude in (("west", -180.0), ("east", 180.0), ("near", 179.999)):
+        create(name, latitude=0.0, longitude=longitude)
+    circle = {"center": {"latitude": 0, "longitude": 180}, "radius": 1_000}
+    asked = {"location_filter": {"gps_coordinates_circle": circle}}
+    assert sorted(found(**asked)) == ["east", "near", "west"]
+    assert istore.count_inferences(MODEL_ID, search(**asked)) == 3
+
+
 def test_sorting_by_the_best_element(store: istore.Store) -> None:
     create("a", elements(("zebra", 0.1), ("cat", 0.5)))
     create("b", elements(("cat", 0.2), ("dog", 0.9)))

@@ -189,6 +189,15 @@ def fitting(boxes: Sequence[Sequence[float]], sent: Size) -> tuple[Convention, .
     )
 
 
+def are_fractions(boxes: Sequence[Sequence[float]]) -> bool:
+    """Return whether some boxes can only be meant in parts of the picture.
+
+    Read as pixels or thousandths they would lie in its corner, smaller than can be seen.
+    """
+    numbers = [number for each in boxes for number in each]
+    return bool(numbers) and max(map(abs, numbers)) <= 1 + _SLACK
+
+
 def clipped(box: Box, size: Size) -> Box | None:
     """Return the part of a box that is in the image; None if there is none."""
     x1, y1, x2, y2 = box

@@ -29,6 +29,7 @@ from pixano_cli.inference.providers.conventions import (
     Convention,
     Profile,
     Size,
+    are_fractions,
     clipped,
     fitting,
 )
@@ -154,12 +155,15 @@ def place(grounding: Grounding, convention: Convention) -> Placed:
 
     Raises:
         InferenceError: If a box can be none in the convention: outside of the image by more than
-            a twentieth, or its corners in the wrong order.
+            a twentieth, its corners in the wrong order, or all of them smaller than a pixel.
     """
     sent, displayed = grounding.sent, grounding.displayed
+    numbers = [each.numbers for each in grounding.found]
     for each in grounding.found:
         if not convention.fits(each.numbers, sent):
             raise _misfit(grounding, convention, each)
+    if convention.scale != "unit" and are_fractions(numbers):
+        raise _misfit(grounding, convention, grounding.found[0])
     found, cut, dropped = [], 0, 0
     for each in grounding.found:
         whole = convention.to_pixels(each.numbers, sent, displayed)
@@ -256,7 +260,12 @@ def _is_number(value: Any) -> bool:
 
 def _misfit(grounding: Grounding, convention: Convention, found: Finding) -> InferenceError:
     numbers = ", ".join(f"{number:g}" for number in found.numbers)
-    others = fitting([each.numbers for each in grounding.found], grounding.sent)
+    boxes = [each.numbers for each in grounding.found]
+    others = [
+        each
+        for each in fitting(boxes, grounding.sent)
+        if (each.scale == "unit") == are_fractions(boxes)
+    ]
     guess = f", but could be as {' or '.join(each.name for each in others[:3])}" if others else ""
     return failure(
         grounding.said,

@@ -1,10 +1,11 @@
 """How many requests a server is asked at once: as many as it keeps up with, found out by asking.
 
 The number triples every round trip until the server is too busy for the first time, then is
-halved: additive steps would never get anywhere within a folder. What was too many is remembered, so that the number comes back at once to just
-below it, doubling, and is tried again only now and then, with a step that doubles for as long as
-the server bears it. That is slow start with its threshold (RFC 5681) and
-the search around the last known limit of CUBIC (RFC 9438), with requests in place of segments.
+halved: additive steps would never get anywhere within a folder. What was too many is remembered,
+so that the number comes back at once to just below it, doubling, and is tried again only now and
+then, with a step that doubles for as long as the server bears it. That is slow start with its
+threshold (RFC 5681) and the search around the last known limit of CUBIC (RFC 9438), with requests
+in place of segments.
 
 Nothing here knows of sockets or clocks: the caller tells what happened, and when.
 """
@@ -116,7 +117,7 @@ class Pacing:
             self._probe_every = _FIRST_PROBE_S
             self._probe_from = now
         # Where half of what is allowed is not used, nothing shows that more would be borne.
-        if 2 * turn.at_once > self._limit:
+        if 2 * (self._under_way + 1) > self._limit:
             self._grow(now)
 
     def refuse(self, turn: Turn, now: float, pause: float = 0.0) -> None:

@@ -130,5 +130,8 @@ def _refused(answer: Answer, what: str) -> InferenceError:
     if answer.status == 404:
         return ModelNotFoundError(f"{answer.where} knows no {what} {told}")
     if answer.status == 500:
-        return InferenceError(f"{answer.where} could not load {what} {told}")
+        return InferenceError(
+            f"{answer.where} could not load {what} {told}: its own log may say why, "
+            "and whether there is a model of that name already"
+        )
     return InvalidRequestError(f"{answer.where} refuses to load {what} {told}")

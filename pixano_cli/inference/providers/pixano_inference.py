@@ -80,6 +80,8 @@ class PixanoInferenceProvider(RemoteProvider):
         *,
         api_key_file: str | Path | None = None,
         concurrency: int | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
         max_side: int | None = None,
         tries: int = 5,
         pace: float = 0.5,
@@ -91,7 +93,9 @@ class PixanoInferenceProvider(RemoteProvider):
         Args:
             url: Address of the server; by default that of `default_url`.
             api_key_file: File that holds the key, in place of the environment variable.
-            concurrency: Most requests under way at once.
+            concurrency: Most requests under way at once, and how many to begin with.
+            rpm: Most requests a minute.
+            tpm: Most tokens a minute, as far as they can be told before.
             max_side: Longest side of an image that is sent, in pixels; None sends all of it.
             tries: How often a request is sent at most.
             pace: Longest first wait between two tries, in seconds.
@@ -106,6 +110,8 @@ class PixanoInferenceProvider(RemoteProvider):
             url,
             api_key_file=api_key_file,
             concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
             max_side=max_side,
             tries=tries,
             pace=pace,

@@ -63,6 +63,17 @@ class Patience:
         Raises:
             InferenceError: What the last `TryAgainError` holds, if there is no use in going on.
         """
+        try:
+            # Nearly all are answered at once, and need none of what follows.
+            return await request()
+        except TryAgainError as error:
+            failed = [error]
+
+        async def again() -> T:
+            if failed:
+                raise failed.pop()
+            return await request()
+
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TryAgainError),
             wait=self._wait,
@@ -71,7 +82,7 @@ class Patience:
             reraise=True,
         )
         try:
-            return await retrying(request)
+            return await retrying(again)
         except TryAgainError as last:
             raise last.error from last.__cause__
 
