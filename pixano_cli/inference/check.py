@@ -185,4 +185,4 @@ def _explained(
         )
     if used is None or used.name == found:
         return f"{whose} gives boxes as {found}"
-    return f"{whose} gives boxes as {found}, not as {used.name}: use --boxes {found}"
+    return f"{whose} gives boxes as {found}, not as {used.name}: use --box-format {found}"

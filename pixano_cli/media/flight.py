@@ -63,6 +63,13 @@ def hold(url: str, data: bytes) -> Iterator[None]:
                 del _held[url]
 
 
+def held(url: str) -> bytes | None:
+    """Return the bytes that are held under a URL; None if none are."""
+    with _lock:
+        stack = _held.get(url)
+        return stack[-1] if stack else None
+
+
 def read_url(url: str) -> bytes:
     """Return the bytes of an image that travels as a string.
 
@@ -73,10 +80,9 @@ def read_url(url: str) -> bytes:
         MediaReadError: If the file cannot be read, the data URL is not valid, or it is a URL of
             any other kind: nothing is fetched from a network.
     """
-    with _lock:
-        stack = _held.get(url)
-        if stack:
-            return stack[-1]
+    data = held(url)
+    if data is not None:
+        return data
     scheme = url[:8].partition(":")[0].lower()
     if scheme == "file":
         return read_file(path_of(url))

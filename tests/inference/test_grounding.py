@@ -135,7 +135,7 @@ def test_boxes_that_cannot_be(box: Box, name: str, others: str) -> None:
     assert ("but could be as" in told) is bool(others)
     assert others in told
     assert "providers check" in told
-    assert "--boxes" in told
+    assert "--box-format" in told
     assert raised.value.usage == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 

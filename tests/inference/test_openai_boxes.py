@@ -162,7 +162,9 @@ def test_classes_are_wanted_before_anything_is_sent(server: OwnServer) -> None:
 
 
 def test_a_convention_is_a_name() -> None:
-    with pytest.raises(UsageError, match="--boxes 'yx': auto is wanted, or one of xyxy-pixels"):
+    with pytest.raises(
+        UsageError, match="--box-format 'yx': auto is wanted, or one of xyxy-pixels"
+    ):
         get_provider("openai", boxes="yx")
 
 
@@ -193,7 +195,7 @@ def test_the_convention_is_found(server: OwnServer, name: str) -> None:
     assert report.found == name == next(iter(report.scores))
     assert report.is_good is (name == "xyxy-thousand")
     assert report.usage == USAGE
-    told = "" if report.is_good else f", not as xyxy-thousand: use --boxes {name}"
+    told = "" if report.is_good else f", not as xyxy-thousand: use --box-format {name}"
     assert report.explanation == (
         f"model 'qwen3-vl' of provider 'openai' gives boxes as {name}{told}"
     )

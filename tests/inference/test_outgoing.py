@@ -1,5 +1,6 @@
 """Images as they go out: upright, in a format that every server reads, and as large as allowed."""
 
+import asyncio
 import base64
 import io
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixano_cli.inference.providers.outgoing import Outgoing, outgoing
+from pixano_cli.inference.providers.outgoing import Outgoing, outgoing, outgoing_soon
 from pixano_cli.media.decode import decode_image
 
 from .remote import data_url, encoded, png
@@ -19,7 +20,9 @@ CHELSEA = Path(__file__).parents[2] / "sample_data" / "chelsea.png"
 
 
 def sent(data: bytes, max_side: int | None = None) -> tuple[bytes, str, Outgoing]:
-    gone = outgoing(data_url(data, "image/x"), max_side)
+    url = data_url(data, "image/x")
+    gone = outgoing(url, max_side)
+    assert asyncio.run(outgoing_soon(url, max_side)) == gone
     kind, _, rest = gone.url.partition(";base64,")
     return base64.b64decode(rest), kind.removeprefix("data:"), gone
 

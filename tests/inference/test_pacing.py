@@ -89,7 +89,8 @@ def test_a_server_that_takes_8_at_once_is_seldom_asked_for_more(takes: float, se
         server = Simulated(lambda now: 8, shape, chance=random.Random(seed))
         end = server.run(Pacing(), max(30.0, 200 * takes))
         assert len(server.answered) / end >= 0.90 * 8 / takes
-        assert server.share_refused(after=10.0) < 0.02
+        # One that takes 10 s has only begun to answer by then.
+        assert server.share_refused(after=max(10.0, 2.5 * takes)) < 0.02
         assert server.share_refused(after=0.0) < 0.05
 
 
@@ -190,7 +191,11 @@ def events() -> Iterator[str]:
     yield from ("send", "keep", "refuse", "drop", "restart", "wait")
 
 
-@given(st.lists(st.tuples(st.sampled_from([*events()]), st.integers(0, 99), st.floats(0, 30)), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*events()]), st.integers(0, 99), st.floats(0, 30)), max_size=40
+    )
+)
 @settings(max_examples=60)
 def test_whatever_happens_the_number_stays_within_bounds(
     happened: list[tuple[str, int, float]],

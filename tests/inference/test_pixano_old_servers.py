@@ -236,7 +236,7 @@ def wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> Non
 
 
 def test_0_5(first: str) -> None:
-    boxes = local_boxes()
+    found_here = local_boxes()
 
     async def question(provider: InferenceProvider) -> None:
         with pytest.raises(InvalidRequestError, match=r"\(400: .*broken weights"):
@@ -259,7 +259,7 @@ def test_0_5(first: str) -> None:
         results = await asyncio.gather(
             *(provider.image_zero_shot_detection(detecting("pico"), 60) for _ in range(20))
         )
-        assert all(result.data.boxes == boxes for result in results)
+        assert all(result.data.boxes == found_here for result in results)
         cats = await provider.image_zero_shot_detection(detecting("pico", "Cat"))
         assert set(cats.data.classes) == {"Cat"}
         masks = await provider.image_mask_generation(

@@ -56,7 +56,7 @@ class Convention:
 
     @property
     def name(self) -> str:
-        """Its name, as `--boxes` takes it."""
+        """Its name, as `--box-format` takes it."""
         return f"{self.axes}-{self.scale}"
 
     @property
@@ -179,7 +179,7 @@ def convention_of(name: str) -> Convention | None:
         if each.name == wanted:
             return each
     known = ", ".join(each.name for each in conventions())
-    raise UsageError(f"--boxes {name!r}: {AUTO} is wanted, or one of {known}")
+    raise UsageError(f"--box-format {name!r}: {AUTO} is wanted, or one of {known}")
 
 
 def fitting(boxes: Sequence[Sequence[float]], sent: Size) -> tuple[Convention, ...]:

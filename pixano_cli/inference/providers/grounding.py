@@ -271,5 +271,5 @@ def _misfit(grounding: Grounding, convention: Convention, found: Finding) -> Inf
         grounding.said,
         f"gives a box [{numbers}] for {one_line(found.label, 40)!r}, which is none in a picture of "
         f"{grounding.sent[0]}x{grounding.sent[1]} as {convention.name}{guess}: "
-        "`pixano-annotate providers check` finds out how it gives boxes, --boxes sets it",
+        "`pixano-annotate providers check` finds out how it gives boxes, --box-format sets it",
     )

@@ -7,6 +7,7 @@ it is; of any other the pixels go out that a local model would see (`media.decod
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pixano_cli.media.decode import decode_image
-from pixano_cli.media.flight import read_url
+from pixano_cli.media.flight import held, read_url
 from pixano_cli.media.identity import ImageFacts, open_image
 
 _AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 _PHOTOGRAPHS = frozenset({"JPEG", "WEBP", "AVIF"})
 _JPEG_QUALITY = 95
+_SMALL = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def outgoing(image: str, max_side: int | None = None) -> Outgoing:
     size = _within(facts.width, facts.height, max_side)
     displayed = (facts.width, facts.height)
     if is_plain and size == displayed:
-        return Outgoing(_data_url(_AS_THEY_ARE[facts.format], data), *size, displayed)
+        return _as_it_is(facts, data)
     pixels = Image.fromarray(decode_image(data, min_size=None if size == displayed else size))
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.LANCZOS)
@@ -74,6 +76,27 @@ def outgoing(image: str, max_side: int | None = None) -> Outgoing:
         return Outgoing(_data_url("image/jpeg", encoded.getvalue()), *size, displayed)
     pixels.save(encoded, "PNG", compress_level=1)
     return Outgoing(_data_url("image/png", encoded.getvalue()), *size, displayed)
+
+
+async def outgoing_soon(image: str, max_side: int | None = None) -> Outgoing:
+    """Do what `outgoing` does without holding up the event loop for long.
+
+    A small picture that is at hand and goes as it is costs less than handing it to a thread.
+    """
+    data = held(image)
+    if data is None and image.startswith("data:") and len(image) <= _SMALL:
+        data = read_url(image)
+    if data is not None and len(data) <= _SMALL:
+        facts, is_plain = _look(data)
+        size = (facts.width, facts.height)
+        if is_plain and size == _within(*size, max_side):
+            return _as_it_is(facts, data)
+    return await asyncio.to_thread(outgoing, image, max_side)
+
+
+def _as_it_is(facts: ImageFacts, data: bytes) -> Outgoing:
+    size = (facts.width, facts.height)
+    return Outgoing(_data_url(_AS_THEY_ARE[facts.format], data), *size, displayed=size)
 
 
 def _look(data: bytes) -> tuple[ImageFacts, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -19,7 +18,7 @@ from pixano_cli.inference.errors import (
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.providers.http import Answer, HttpServer, base_url
 from pixano_cli.inference.providers.keys import find_key
-from pixano_cli.inference.providers.outgoing import Outgoing, outgoing
+from pixano_cli.inference.providers.outgoing import Outgoing, outgoing_soon
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
     ImageMaskGenerationResult,
@@ -161,7 +160,7 @@ class RemoteProvider(InferenceProvider):
         )
 
     async def _outgoing(self, image: str) -> Outgoing:
-        return await asyncio.to_thread(outgoing, image, self._max_side)
+        return await outgoing_soon(image, self._max_side)
 
     def _no_such_model(self, model: str, names: Iterable[str]) -> ModelNotFoundError:
         return ModelNotFoundError(
