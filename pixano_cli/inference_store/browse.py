@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 
 from sqlalchemy import Connection, select
 
@@ -13,14 +16,22 @@ from pixano_cli.inference_store.models import (
     Inference,
     NewGetInferencesRequest,
     Pagination,
+    PaginationSortDirection,
+    PaginationSortField,
 )
 from pixano_cli.inference_store.records import from_bytes
+
+_MADE = PaginationSortField.CREATED_AT.value
+_PAGE = 500
 
 
 def browse(
     model_ids: Sequence[str], request: NewGetInferencesRequest, *, limit: int, offset: int = 0
 ) -> Iterator[Inference]:
-    """Yield records of the models, one model after the other, each in the request's order.
+    """Yield records of the models in the request's order.
+
+    Sorted by the time they were made, the records of all models are mixed; sorted by anything else,
+    which those of another model cannot be compared by, one model comes after the other.
 
     Args:
         model_ids: Registered models.
@@ -31,18 +42,54 @@ def browse(
     Raises:
         StoreError: If a filter or the sorting is not valid.
     """
+    sorting = request.pagination or Pagination()
+    if sorting.sort not in (None, _MADE):
+        found = _one_after_the_other(model_ids, request, sorting, limit, offset)
+    else:
+        each = [_all_of(model_id, request, sorting, limit + offset) for model_id in model_ids]
+        # What is merged is sorted by time; of the same time, those of one model stay in order.
+        is_descending = sorting.direction == PaginationSortDirection.DESCENDING.value
+        merged = merge(*each, key=attrgetter("created_at"), reverse=is_descending)
+        found = islice(merged, offset, offset + limit)
+    yield from found
+
+
+def _one_after_the_other(
+    model_ids: Sequence[str],
+    request: NewGetInferencesRequest,
+    sorting: Pagination,
+    limit: int,
+    offset: int,
+) -> Iterator[Inference]:
     for model_id in model_ids:
         if offset and (count := count_inferences(model_id, request)) <= offset:
             offset -= count
             continue
-        sorting = request.pagination or Pagination()
-        page = sorting.model_copy(update={"limit": limit, "offset": offset})
-        found = filter_inferences(model_id, request.model_copy(update={"pagination": page}))
+        found = filter_inferences(model_id, _page(request, sorting, limit, offset))
         yield from found
         offset = 0
         limit -= len(found)
         if not limit:
             return
+
+
+def _all_of(
+    model_id: str, request: NewGetInferencesRequest, sorting: Pagination, most: int
+) -> Iterator[Inference]:
+    """Yield a model's records, of which no more than a page is in memory."""
+    for offset in range(0, most, _PAGE):
+        page = min(_PAGE, most - offset)
+        found = filter_inferences(model_id, _page(request, sorting, page, offset))
+        yield from found
+        if len(found) < page:
+            return
+
+
+def _page(
+    request: NewGetInferencesRequest, sorting: Pagination, limit: int, offset: int
+) -> NewGetInferencesRequest:
+    page = sorting.model_copy(update={"limit": limit, "offset": offset})
+    return request.model_copy(update={"pagination": page})
 
 
 def find(store: Store, start: str, model_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:

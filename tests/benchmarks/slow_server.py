@@ -2,14 +2,17 @@
 
 `python slow_server.py --speaks openai|pixano-inference --takes 0.1 --allows 64 [--retry-after 1]`
 prints the URL it listens at. `/stats` tells what it was asked. It reads no image: what it answers
-is the same for all.
+is the same for all. With `--log FILE` it notes there what is asked and what answered, as a digest
+of the request, so that whoever kills it knows what was under way.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +43,18 @@ class Shop:
     takes: float
     allows: int
     retry_after: str | None
+    log: int | None = None
     busy: int = 0
     most_at_once: int = 0
     connections: int = 0
     answered: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     first: float | None = None
+
+    def note(self, what: str, which: str) -> None:
+        """Write a line of the log, at once."""
+        if self.log is not None:
+            os.write(self.log, f"{what} {which}\n".encode())
 
     def stats(self) -> dict[str, Any]:
         """Return what happened, in seconds from the first request for work on."""
@@ -85,11 +94,12 @@ class Connection(asyncio.Protocol):
             self._wanted = len(head) + 4 + length
             if len(self._received) < self._wanted:
                 return
+            body = bytes(self._received[len(head) + 4 : self._wanted])
             del self._received[: self._wanted]
             self._wanted = 0
-            self._ask(lines[0].rpartition(" ")[0])
+            self._ask(lines[0].rpartition(" ")[0], body)
 
-    def _ask(self, what: str) -> None:
+    def _ask(self, what: str, body: bytes) -> None:
         shop = self._shop
         answer = shop.stats() if what == "GET /stats" else ANSWERS[shop.speaks].get(what)
         if answer is None or what.startswith("GET"):
@@ -102,13 +112,16 @@ class Connection(asyncio.Protocol):
             return
         shop.busy += 1
         shop.most_at_once = max(shop.most_at_once, shop.busy)
+        which = "" if shop.log is None else hashlib.sha256(body).hexdigest()
+        shop.note("asked", which)
         if shop.takes:
-            self._loop.call_later(shop.takes, self._done, answer)
+            self._loop.call_later(shop.takes, self._done, answer, which)
         else:
-            self._done(answer)
+            self._done(answer, which)
 
-    def _done(self, answer: Any) -> None:
+    def _done(self, answer: Any, which: str) -> None:
         self._shop.busy -= 1
+        self._shop.note("answered", which)
         self._shop.answered.append(self._loop.time())
         self._send(200, answer)
 
@@ -122,10 +135,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(head.encode() + body)
 
 
-async def serve(shop: Shop) -> None:
+async def serve(shop: Shop, port: int) -> None:
     """Answer until the end."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(shop), "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(lambda: Connection(shop), "127.0.0.1", port, backlog=512)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -137,8 +150,14 @@ def main() -> None:
     parser.add_argument("--takes", type=float, default=0.1, help="seconds of an answer")
     parser.add_argument("--allows", type=int, default=64, help="most at once")
     parser.add_argument("--retry-after", help="what to say with a refusal")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--log", metavar="FILE", help="where to note what is asked and answered")
     options = parser.parse_args()
-    asyncio.run(serve(Shop(options.speaks, options.takes, options.allows, options.retry_after)))
+    log = None
+    if options.log:
+        log = os.open(options.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    shop = Shop(options.speaks, options.takes, options.allows, options.retry_after, log)
+    asyncio.run(serve(shop, options.port))
 
 
 if __name__ == "__main__":

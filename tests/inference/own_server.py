@@ -79,6 +79,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(None)
 
+    def do_DELETE(self) -> None:
+        self._answer(None)
+
     def do_POST(self) -> None:
         self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
@@ -202,6 +205,8 @@ def after(seconds: float, reply: Reply) -> Reply:
 
 class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
+    # As many connections as a client makes at once, or those that are left over wait for seconds.
+    request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that leave are wanted here."""

@@ -207,7 +207,7 @@ def test_refusals(server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequestError, match=r"refuses the API key .*check GEMINI_API_KEY"):
         ask_gemini(server)
     server.on(GENERATE, refusal("Unable to process input image."))
-    with pytest.raises(InvalidRequestError, match="refuses the request .400: Unable to process"):
+    with pytest.raises(InvalidRequestError, match=r"refuses the request \(400: Unable to process"):
         ask_gemini(server)
     monkeypatch.delenv("GEMINI_API_KEY")
     server.on(GENERATE, refusal("Method doesn't allow unregistered callers", 403))

@@ -300,14 +300,14 @@ def test_sql_agrees_with_python_on_metadata(
 
 
 @pytest.mark.long
-@stores(1_500)
+@stores(1_000)
 @given(kept=any_kept, asked=any_asked)
 def test_sql_agrees_with_python_at_length(store: istore.Store, kept: Any, asked: Any) -> None:
     agree(store, kept, asked)
 
 
 @pytest.mark.long
-@stores(1_500)
+@stores(1_000)
 @given(typed=any_typed, asked=any_metadata_filters, hardness=limits)
 def test_sql_agrees_with_python_on_metadata_at_length(
     store: istore.Store, typed: Any, asked: Any, hardness: Any

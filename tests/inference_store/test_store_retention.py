@@ -597,7 +597,7 @@ def test_agrees_with_the_rules_in_plain_python(
 
 
 @pytest.mark.long
-@settings(rules_of_agreement, max_examples=500)
+@settings(rules_of_agreement, max_examples=200)
 @given(given_records=some_records, runs=some_runs)
 def test_agrees_with_the_rules_in_plain_python_at_length(
     store: istore.Store, clock: Clock, given_records: list[Kept], runs: list[Run]

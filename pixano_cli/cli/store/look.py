@@ -33,8 +33,8 @@ def list_records(
         typer.Option(
             "--sort",
             metavar="FIELD",
-            help="By created_at, or by the label or score of the best object; "
-            "the records of one model after those of another.",
+            help="By created_at, or by the label or score of the best object: then the records of "
+            "one model come after those of another.",
         ),
     ] = "created_at",
     descending: Annotated[

@@ -127,7 +127,8 @@ def _check_deploys(server: HttpServer, dialect: Dialect) -> None:
 
 def _refused(answer: Answer, what: str) -> InferenceError:
     told = f"({answer.status}: {answer.said})"
-    if answer.status == 404:
+    # 0.6 and 0.7 say 422 of a class that they do not know, among other faults of a configuration.
+    if answer.status == 404 or "unknown model" in answer.said.lower():
         return ModelNotFoundError(f"{answer.where} knows no {what} {told}")
     if answer.status == 500:
         return InferenceError(
