@@ -315,6 +315,11 @@ async def _detection(
     asked = tuple(dict.fromkeys(name.strip() for name in settings.classes or ()))
     if own is not None:
         _check_classes(asked, own, chosen)
+    if "boxes" in described.parameters and not asked:
+        raise UsageError(
+            f"--classes: model {chosen!r} has no classes of its own: say what to look for, as "
+            "--classes cat,dog"
+        )
     threshold = DEFAULT_THRESHOLD if settings.threshold is None else settings.threshold
     floor = score_floor(threshold)
     request = Request(

@@ -36,6 +36,7 @@ from pixano_cli.annotate.summary import MaxFailures, Summary
 from pixano_cli.annotate.task import Task
 from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
+from pixano_cli.inference.check import Grounds
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import get_provider
 from pixano_cli.inference_store import ledger, runs
@@ -173,6 +174,7 @@ def execute(
     async def annotate() -> Summary:
         provider = provider_of(settings)
         try:
+            _remind(provider, settings)
             assignment = await command.assign(provider)
             limits = _limits(settings, assignment.task)
             items = items_of(files, assignment.prompts)
@@ -224,6 +226,9 @@ def forecast(
     async def look() -> Forecast:
         provider = provider_of(settings)
         try:
+            _remind(provider, settings)
+            if isinstance(provider, Grounds):
+                provider.assume()
             assignment = await command.assign(provider)
         finally:
             await provider.aclose()
@@ -333,6 +338,16 @@ def provider_of(settings: Settings) -> InferenceProvider:
     }
     given = {name: value for name, value in options.items() if value is not None}
     return get_provider(settings.provider, **given)
+
+
+def _remind(provider: InferenceProvider, settings: Settings) -> None:
+    """Tell a provider in which conventions its models gave boxes: finding out again may cost."""
+    if not isinstance(provider, Grounds) or not store_exists(settings.store):
+        return
+    with open_store(settings.store) as store:
+        for request in runs.requests(store):
+            if request["provider"] == provider.name and "boxes" in request["parameters"]:
+                provider.remember(request["model"], request["parameters"]["boxes"])
 
 
 def _limits(settings: Settings, task: Task) -> Limits:

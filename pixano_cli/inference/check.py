@@ -47,6 +47,12 @@ class Grounds(Protocol):
     def convention(self, model: str) -> Convention | None:
         """Return the convention that a model's boxes are read in; None if it is to be found."""
 
+    def remember(self, model: str, convention: str) -> None:
+        """Read a model's boxes in the convention that was once found, by its name."""
+
+    def assume(self) -> None:
+        """Take the boxes of an unknown model to be as asked for, without a check that may cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:

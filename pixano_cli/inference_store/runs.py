@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,3 +85,10 @@ def keep_request(connection: Connection, request_key: str, request: Mapping[str,
         [{"request_key": request_key, "request": orjson.dumps(request).decode()}],
         ["request_key"],
     )
+
+
+def requests(store: Store) -> Iterator[Mapping[str, Any]]:
+    """Yield all requests that were kept."""
+    with store.read() as connection:
+        for request in connection.execute(select(schema.requests.c.request)).scalars():
+            yield orjson.loads(request)

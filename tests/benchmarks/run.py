@@ -25,6 +25,7 @@ from large_store import large_store
 from memory import memory
 from outputs import outputs
 from process import others_seconds, processors
+from remote import remote
 from segment import segment
 from similarity import similarity
 from sizes import QUICK, Sizes
@@ -39,6 +40,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "segment": segment,
     "store": large_store,
     "export-store": export_store,
+    "remote": remote,
     "similarity": similarity,
 }
 

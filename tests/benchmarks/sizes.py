@@ -23,6 +23,9 @@ class Sizes:
     store_many: int = 1_000_000
     export_few: int = 100_000
     export_many: int = 1_000_000
+    remote_requests: int = 2_000
+    remote_few: int = 10_000
+    remote_many: int = 100_000
     similarity_vectors: int = 1_000_000
     similarity_rounds: int = 5
 
@@ -42,6 +45,9 @@ QUICK = Sizes(
     store_many=200,
     export_few=10,
     export_many=30,
+    remote_requests=20,
+    remote_few=10,
+    remote_many=20,
     # As many as a file of vectors is made for.
     similarity_vectors=17_000,
     similarity_rounds=1,

@@ -27,6 +27,7 @@ def test_every_benchmark_gives_its_figures(tmp_path: Path) -> None:
         "segment",
         "store",
         "export-store",
+        "remote",
         "similarity",
     }
     lines = [line for line in ended.stdout.splitlines() if ", ratio " in line]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pixano_cli.inference.providers import breaker
 from pixano_cli.inference.providers.local import LocalProvider
 from pixano_cli.media import flight
 from pixano_cli.models import InferenceModel, base, plugins, register_model
@@ -52,3 +53,8 @@ def provider() -> Iterator[LocalProvider]:
     made = LocalProvider(concurrency=3)
     yield made
     asyncio.run(made.aclose())
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_for_a_server_that_was_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PATIENCE_S", 5.0)

@@ -67,7 +67,7 @@ class PixanoServer:
         url: Its address.
         models: Its models and what they do.
         polls: How often it says that it is not done yet, before each answer.
-        forgets: How many jobs it will forget.
+        forgets: How many jobs it will forget, or results of tasks it will lose.
         ends_as: How tasks and jobs end.
         loading: How often it says that it has no models yet.
         asked: "METHOD path" of each request, in order.
@@ -122,9 +122,14 @@ class PixanoServer:
             self.cancelled.append(path)
             return 200, None
         # An id that it does not know is pending for ever, so one that was read is too.
+        if self.forgets and number in self.waiting:
+            # It came in the moment in which the server looked, and is gone.
+            self.forgets -= 1
+            del self.waiting[number]
         left, data = self.waiting.get(number, (1, None))
         if left:
-            self.waiting[number] = (left - 1, data) if number in self.waiting else (1, None)
+            if number in self.waiting:
+                self.waiting[number] = (left - 1, data)
             return 200, {"id": number, "status": ("PENDING", "STARTED", "RETRY")[left % 3]}
         if self.ends_as:
             return 200, {"id": number, "status": self.ends_as}

@@ -293,10 +293,6 @@ class Echo(VLMModel):
         text = " ".join(said)
         return VLMOutput(
             generated_text=text,
-            usage={
-                "prompt_tokens": 7,
-                "completion_tokens": len(said),
-                "total_tokens": 7 + len(said),
-            },
+            usage={"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
             generation_config={"temperature": asked.temperature, "max": asked.max_new_tokens},
         )

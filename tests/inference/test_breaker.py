@@ -124,7 +124,7 @@ def test_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         monkeypatch.setattr(asyncio, "sleep", soon)
-        watched = Watched(20)
+        watched = Watched(20, patience=300.0)
         watched.breaker.answered()
         watched.fail(FAILURES)
         assert await watched.breaker.closed()

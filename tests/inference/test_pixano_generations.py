@@ -316,6 +316,33 @@ def test_a_forgotten_job_is_submitted_again(generation: int) -> None:
             pixano(own, lambda provider: provider.video_mask_generation(following(3)))
 
 
+def test_a_task_whose_result_is_lost_is_submitted_again() -> None:
+    with pixano_server(1, forgets=1) as own:
+
+        async def alone(provider: InferenceProvider) -> None:
+            started = time.monotonic()
+            result = await provider.image_zero_shot_detection(detecting(), 3)
+            assert len(result.data.boxes) == 2
+            assert 1 < time.monotonic() - started < 3
+
+        pixano(own, alone)
+        assert len(own.bodies) == 2
+        own.forgets = 1
+
+        async def among_others(provider: InferenceProvider) -> None:
+            started = time.monotonic()
+            first = asyncio.create_task(provider.image_zero_shot_detection(detecting(), 600))
+            while own.forgets:
+                await asyncio.sleep(0.02)
+            await provider.image_zero_shot_detection(detecting())
+            # Another one, begun later, is there: so the first one is lost.
+            assert len((await first).data.boxes) == 2
+            assert time.monotonic() - started < 10
+
+        pixano(own, among_others)
+        assert len(own.bodies) == 5
+
+
 @pytest.mark.parametrize("generation", [1, 3, 4, 5])
 def test_time_out_cancels(generation: int) -> None:
     with pixano_server(generation, polls=10_000) as own:

@@ -243,18 +243,13 @@ def test_0_5(first: str) -> None:
             await provider.instantiate_model("own", ModelConfig("bad", DETECTION, "broken"), 120)
         with pytest.raises(ModelNotFoundError, match="knows no provider 'nobody'"):
             await provider.instantiate_model("nobody", ModelConfig("x", DETECTION), 120)
-        for name, task in (
-            ("pico", DETECTION),
-            ("sam", InferenceTask.MASK_GENERATION.value),
-            ("squares", VIDEO),
-        ):
-            await provider.instantiate_model("own", ModelConfig(name, task), 120)
+        # One after the other: the worker of a model takes from the queues of all that are loaded
+        # after it, and fails on what it does not know.
+        await provider.instantiate_model("own", ModelConfig("pico", DETECTION), 120)
         info = await provider.get_server_info()
-        assert info.app_version == "0.5.6"
-        assert info.models == ["pico", "sam", "squares"]
-        assert [model.task for model in await provider.list_models()] == [
-            *info.models_to_task.values()
-        ]
+        assert (info.app_version, info.models) == ("0.5.6", ["pico"])
+        assert info.models_to_task == {"pico": DETECTION}
+        assert [model.task for model in await provider.list_models()] == [DETECTION]
         # A result can be read only once: all of them come.
         results = await asyncio.gather(
             *(provider.image_zero_shot_detection(detecting("pico"), 60) for _ in range(20))
@@ -262,26 +257,34 @@ def test_0_5(first: str) -> None:
         assert all(result.data.boxes == found_here for result in results)
         cats = await provider.image_zero_shot_detection(detecting("pico", "Cat"))
         assert set(cats.data.classes) == {"Cat"}
-        masks = await provider.image_mask_generation(
-            ImageMaskGenerationInput(CHELSEA, "sam", boxes=[[110, 20, 400, 290]])
-        )
-        assert masks.data.scores.shape == [1, 3]
-        await check_tracking(provider)
-        with pytest.raises(InferenceError, match="failed"):
-            # Bad pixels fail in the worker.
-            await provider.video_mask_generation(
-                VideoMaskGenerationInput(
-                    [CHELSEA], "squares", [1], [0], boxes=[[900, 900, 910, 910]]
-                )
-            )
         with pytest.raises(TaskNotSupportedError):
             await provider.image_mask_generation(
                 ImageMaskGenerationInput(CHELSEA, "pico", boxes=[[1, 2, 9, 9]])
             )
+        with pytest.raises(InferenceError, match=r"\(500: .*model of that name already"):
+            await provider.instantiate_model("own", ModelConfig("pico", DETECTION), 120)
         await provider.delete_model("pico")
         with pytest.raises(ModelNotFoundError):
             await provider.image_zero_shot_detection(detecting("pico"))
         with pytest.raises(ModelNotFoundError):
             await provider.delete_model("pico")
+
+        config = ModelConfig("sam", InferenceTask.MASK_GENERATION.value)
+        await provider.instantiate_model("own", config, 120)
+        masks = await provider.image_mask_generation(
+            ImageMaskGenerationInput(CHELSEA, "sam", boxes=[[110, 20, 400, 290]])
+        )
+        assert masks.data.scores.shape == [1, 3]
+        await provider.delete_model("sam")
+
+        await provider.instantiate_model("own", ModelConfig("squares", VIDEO), 120)
+        await check_tracking(provider)
+        # There is no such pixel, so that it fails in the worker.
+        boxes = [[900, 900, 910, 910]]
+        with pytest.raises(InferenceError, match="failed"):
+            await provider.video_mask_generation(
+                VideoMaskGenerationInput([CHELSEA], "squares", [1], [0], boxes=boxes)
+            )
+        await provider.delete_model("squares")
 
     ask("pixano-inference", first, question, window=4)

@@ -91,7 +91,7 @@ def test_a_schema_is_passed_over_by_it_and_kept_to_by_us(url: str) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
 
     async def question(provider: InferenceProvider) -> None:
-        with pytest.raises(InferenceError, match="cut off after 16 tokens|cannot be read") as r:
+        with pytest.raises(InferenceError, match=r"cut off after 16 tokens|cannot be read") as r:
             await caption(provider, "?", MODEL, 120, max_new_tokens=16, schema=schema)
         assert r.value.usage is not None
         assert r.value.usage["completion_tokens"] in (16, 32)
@@ -101,9 +101,9 @@ def test_a_schema_is_passed_over_by_it_and_kept_to_by_us(url: str) -> None:
 
 def test_boxes_that_it_cannot_give_are_an_error(url: str) -> None:
     async def question(provider: InferenceProvider) -> None:
-        with pytest.raises(InferenceError, match="cut off|cannot be read|did not answer"):
+        with pytest.raises(InferenceError, match=r"cut off|cannot be read|did not answer"):
             await detect(provider, MODEL, timeout=120)
-        with pytest.raises(InferenceError, match="cut off|cannot be read|did not answer"):
+        with pytest.raises(InferenceError, match=r"cut off|cannot be read|did not answer"):
             await check_provider(provider, MODEL)
 
     ask("openai", url, question, max_side=64)

@@ -105,10 +105,11 @@ class Breaker:
                 if not was_away:
                     logger.warning("%s Waiting up to %.0f s for it.", wrong, patience)
                     was_away = True
-                if loop.time() + pause > end:
+                left = end - loop.time()
+                if left <= 0:
                     given_up = self._given_up(wrong, patience)
                     break
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), left))
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             else:
                 self._has_answered = True

@@ -69,6 +69,8 @@ class ChatProvider(RemoteProvider):
 
     tasks: ClassVar[tuple[InferenceTask, ...]] = _TALKS
 
+    _assumes = False
+
     def __init__(
         self,
         url: str | None = None,
@@ -259,6 +261,20 @@ class ChatProvider(RemoteProvider):
         profile = profile_of(model)
         return self._found.get(model) if profile is None else profile.convention
 
+    def remember(self, model: str, convention: str) -> None:
+        """Read a model's boxes in the convention that was once found, by its name.
+
+        Raises:
+            UsageError: If there is no such convention.
+        """
+        known = convention_of(convention)
+        if known is not None:
+            self._found[model] = known
+
+    def assume(self) -> None:
+        """Take the boxes of an unknown model to be as asked for, without a check that may cost."""
+        self._assumes = True
+
     @cached_property
     def _found(self) -> dict[str, Convention]:
         """The conventions that were found by asking, by model."""
@@ -276,6 +292,8 @@ class ChatProvider(RemoteProvider):
         """Return how a model is asked for boxes, and how its boxes are read."""
         async with self._finding:
             convention = self.convention(model)
+            if convention is None and self._assumes:
+                convention = self._profile(model).convention
             if convention is None:
                 # The check asks a provider, so it stands above; it is for few models only.
                 from pixano_cli.inference.check import check_provider

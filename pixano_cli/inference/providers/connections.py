@@ -117,9 +117,10 @@ class Connections:
             else:
                 body = await _beginning(response)
         except (aiohttp.ClientError, OSError) as error:
+            cut_short = isinstance(error, aiohttp.ClientPayloadError)
+            reason = "connection closed" if cut_short else refusals.reason_of(error)
             raise ProviderConnectionError(
-                f"{where} broke off in the middle of its answer "
-                f"({refusals.reason_of(error)}): try again"
+                f"{where} broke off in the middle of its answer ({reason}): try again"
             ) from _without_request(error)
         finally:
             # What was read to its end has given its connection back.

@@ -329,7 +329,8 @@ def array(written: Array, fail: Failure) -> np.ndarray[Any, np.dtype[np.float32]
     if written.values is not None:
         if len(written.values) != size:
             raise fail(f"{len(written.values)} numbers for {size}")
-        found = np.asarray(written.values, np.float32)
+        with np.errstate(over="ignore"):
+            found = np.asarray(written.values, np.float32)
     elif written.data is not None:
         if written.dtype not in ("", "float32"):
             raise fail(f"numbers of type {written.dtype[:20]!r}")

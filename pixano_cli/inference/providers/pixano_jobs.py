@@ -27,6 +27,7 @@ SUBMISSIONS = 4
 
 _UNDER_WAY = frozenset({"PENDING", "RECEIVED", "STARTED", "RETRY"})
 _CANCEL_TIMEOUT_S = 5.0
+_LOOKS_AFTER_OTHERS = 2
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
@@ -54,13 +55,45 @@ ENVELOPE = TypeAdapter(Envelope)
 _JOB = TypeAdapter(JobStatus)
 
 
+class Queue:
+    """What is known of the order in which a server answers the tasks for one model."""
+
+    def __init__(self) -> None:
+        """Begin with nothing answered."""
+        self._latest = 0.0
+
+    def answered(self, begun: float) -> None:
+        """Note that a task was answered that had been begun at a moment."""
+        self._latest = max(self._latest, begun)
+
+    def is_past(self, accepted: float) -> bool:
+        """Return whether a task was answered that was begun after this moment."""
+        return self._latest > accepted
+
+
 async def ask_task(
-    server: HttpServer, route: str, body: Any, *, timeout: float, heed: Collection[int]
+    server: HttpServer,
+    route: str,
+    body: Any,
+    queue: Queue,
+    *,
+    timeout: float,
+    heed: Collection[int],
 ) -> Reply | Answer:
     """Ask a server that may answer at once, or with the id of a task to poll.
 
-    A result can be read only once, and an id that the server does not know is pending for ever, so
-    the wait is no longer than `timeout` seconds in all.
+    A result can be read only once, and the server lets go of one that comes in the moment in which
+    it says that there is none; then, and of an id that it does not know, it says for ever that the
+    task is pending. So a task is submitted again that later ones have overtaken, or that takes a
+    third of the time, and the wait is no longer than `timeout` seconds in all.
+
+    Args:
+        server: Who is asked.
+        route: Path that is posted to, and that the tasks' own paths begin with.
+        body: What is sent.
+        queue: The tasks for this model.
+        timeout: Seconds in all.
+        heed: Statuses of refusals to return.
 
     Returns:
         The answer, or the refusal if its status is in `heed`.
@@ -69,23 +102,42 @@ async def ask_task(
         InferenceTimeoutError: If there is no result in time.
         InferenceError: If the task failed or was revoked, and as `HttpServer.post` does.
     """
+    loop = asyncio.get_running_loop()
     async with _time_limit(server, route, timeout):
-        answer = await server.post(route, body, timeout=timeout, heed=heed)
-        if not answer.is_success:
-            return answer
+        while True:
+            begun = loop.time()
+            answer = await server.post(route, body, timeout=timeout, heed=heed)
+            if not answer.is_success:
+                return answer
+            envelope = read(ENVELOPE, answer)
+            if envelope.data is not None:
+                return Reply(envelope, answer.where)
+            path = f"{route}{quote(envelope.id, safe='')}"
+            async with _cancelled_with_us(server, path):
+                reply = await _poll_task(server, path, envelope, answer, queue, timeout / 3)
+            if reply is not None:
+                queue.answered(begun)
+                return reply
+
+
+async def _poll_task(
+    server: HttpServer, path: str, envelope: Envelope, answer: Answer, queue: Queue, longest: float
+) -> Reply | None:
+    """Return the answer of a task; None if it was lost, as far as can be told."""
+    loop = asyncio.get_running_loop()
+    accepted = loop.time()
+    looks_since = 0
+    for pause in _pauses():
+        _check_task(envelope, answer)
+        if looks_since > _LOOKS_AFTER_OTHERS or loop.time() - accepted > longest:
+            break
+        looks_since += queue.is_past(accepted)
+        await asyncio.sleep(pause)
+        answer = await server.get(path, timeout=LOOK_TIMEOUT_S)
         envelope = read(ENVELOPE, answer)
         if envelope.data is not None:
             return Reply(envelope, answer.where)
-        path = f"{route}{quote(envelope.id, safe='')}"
-        async with _cancelled_with_us(server, path):
-            for pause in _pauses():
-                _check_task(envelope, answer)
-                await asyncio.sleep(pause)
-                answer = await server.get(path, timeout=LOOK_TIMEOUT_S)
-                envelope = read(ENVELOPE, answer)
-                if envelope.data is not None:
-                    return Reply(envelope, answer.where)
-    raise AssertionError  # pragma: no cover - the pauses never end
+    return None
 
 
 async def ask_job(

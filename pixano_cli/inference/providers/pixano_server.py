@@ -25,7 +25,7 @@ from pixano_cli.inference.providers.dialects import (
 )
 from pixano_cli.inference.providers.http import Answer, HttpServer
 from pixano_cli.inference.providers.pixano_answers import Envelope, Failure
-from pixano_cli.inference.providers.pixano_jobs import ENVELOPE, Reply, ask_job, ask_task
+from pixano_cli.inference.providers.pixano_jobs import ENVELOPE, Queue, Reply, ask_job, ask_task
 from pixano_cli.inference.providers.remote import read
 from pixano_cli.inference.types import InferenceTask
 
@@ -62,6 +62,7 @@ class PixanoServer:
         self._finding = asyncio.Lock()
         self._at_once = asyncio.Semaphore(at_once)
         self._known: dict[str, ListedModel] = {}
+        self._queues: dict[str, Queue] = {}
 
     @property
     def url(self) -> str:
@@ -153,7 +154,8 @@ class PixanoServer:
         route = generation.route(task)
         if generation.is_celery:
             async with self._at_once:
-                return await ask_task(self.http, route, body, timeout=timeout, heed=_NO)
+                queue = self._queues.setdefault(body["model"], Queue())
+                return await ask_task(self.http, route, body, queue, timeout=timeout, heed=_NO)
         if task is InferenceTask.VIDEO_MASK_GENERATION:
             async with self._at_once:
                 return await ask_job(self.http, generation, body, timeout=timeout, heed=_NO)
