@@ -66,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     own: OwnServer
+    body: Any = None
 
     def setup(self) -> None:
         """Count the connection."""
@@ -87,6 +88,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: Any) -> None:
         own = self.own
+        self.body = body
         with own.lock:
             own.asked.append(Asked(self.command, self.path, dict(self.headers), body))
             own.at_once += 1
@@ -140,6 +142,12 @@ NOT_THERE = answer({"detail": "Not Found"}, 404)
 def reset(handler: Handler) -> None:
     """Reset the connection without an answer."""
     handler.drop()
+
+
+def garbage(handler: Handler) -> None:
+    """Answer in another protocol."""
+    handler.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    handler.close_connection = True
 
 
 def break_off(handler: Handler) -> None:

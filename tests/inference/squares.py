@@ -12,7 +12,7 @@ from PIL import Image
 from pixano_cli import rle
 from pixano_cli.rle import CompressedRLEData
 
-from .pixano_generations import COLOURS
+from .pixano_colours import COLOURS
 from .remote import data_url
 
 Box = tuple[int, int, int, int]

@@ -222,7 +222,7 @@ def test_a_certificate_that_nobody_vouches_for(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     names = ["-subj", "/CN=own", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "made.pem"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "made.pem")]
     subprocess.run([*command, *names, *files], check=True, capture_output=True)
     both = tmp_path / "both.pem"
     both.write_bytes((tmp_path / "key.pem").read_bytes() + (tmp_path / "made.pem").read_bytes())

@@ -32,6 +32,7 @@ from .own_server import (
     end_early,
     endless_refusal,
     flood,
+    garbage,
     own_server,
     reset,
     silence,
@@ -257,6 +258,19 @@ def test_nobody_listens() -> None:
     assert str(raised.value) == f"{url} {told}"
 
 
+def test_a_host_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def unknown(*args: object, **options: object) -> None:
+        asked.append(args)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ProviderConnectionError, match=r"cannot be reached \(name or service not"):
+        with_server("http://gpu-sever", lambda http: http.post("/x", {}, timeout=10))
+    assert len(asked) == 1
+
+
 def test_a_server_that_comes_later_is_found() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -396,11 +410,70 @@ def test_tls_where_there_is_none(server: OwnServer) -> None:
     assert server.connections == 1
 
 
+def test_what_speaks_another_protocol(server: OwnServer) -> None:
+    server.on("/x", garbage, OK)
+    error = fails(server, key=KEY)
+    assert isinstance(error, ProviderConnectionError)
+    assert "does not speak HTTP as it should: is the URL right" in str(error)
+    assert len(server.asked) == 1
+
+
+def test_a_key_travels_in_the_header_that_is_wanted(server: OwnServer) -> None:
+    server.on("/x", OK)
+    get(server, key=KEY, key_header="x-goog-api-key")
+    assert server.asked[0].headers["x-goog-api-key"] == KEY
+    assert "Authorization" not in server.asked[0].headers
+
+
+def test_what_is_deleted_may_answer_nothing(server: OwnServer) -> None:
+    server.on("/x", text("", 204))
+    got = with_server(server.url, lambda http: http.delete("/x", timeout=5), key=KEY)
+    assert (got.status, got.value, got.is_success) == (204, None, True)
+    assert server.asked[0].method == "DELETE"
+
+
+def test_a_large_body_goes_out_whole(server: OwnServer) -> None:
+    body = {"image": "x" * 3_000_000}
+    server.on("/x", answer({}, 503), OK)
+    with_server(server.url, lambda http: http.post("/x", body, timeout=5))
+    assert [asked.body for asked in server.asked] == [body, body]
+    server.on("/x", OK)
+    with_server(server.url, lambda http: http.post("/x", b'{"made": 1}', timeout=5))
+    assert server.asked[-1].body == {"made": 1}
+
+
+def test_cookies_are_not_kept(server: OwnServer) -> None:
+    server.on("/x", answer({}, Set_Cookie="a=b"), OK)
+
+    async def ask(http: HttpServer) -> None:
+        await http.get("/x", timeout=5)
+        await http.get("/x", timeout=5)
+
+    with_server(server.url, ask)
+    assert all("Cookie" not in asked.headers for asked in server.asked)
+
+
+def test_a_proxy_of_the_environment_is_used(
+    server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    server.on("http://far.example/x", OK)
+    got = with_server("http://far.example", lambda http: http.get("/x", timeout=5))
+    assert got.value == {"well": 1}
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    server.on("/x", OK)
+    assert get(server).value == {"well": 1}
+
+
+@pytest.mark.parametrize("last", [answer({"detail": f"Bearer {KEY}"}, 500), garbage])
 def test_a_key_is_in_no_log_and_no_cause(
-    server: OwnServer, caplog: pytest.LogCaptureFixture
+    server: OwnServer, caplog: pytest.LogCaptureFixture, last: Reply
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.on("/x", answer({}, 503), reset, answer({"detail": f"Bearer {KEY}"}, 500))
+    server.on("/x", answer({}, 503), reset, last)
     with pytest.raises(InferenceError) as raised:
         get(server, key=KEY)
     assert server.asked[0].headers["Authorization"].endswith(KEY)
@@ -410,5 +483,5 @@ def test_a_key_is_in_no_log_and_no_cause(
         assert KEY not in repr(record.__dict__)
     error: BaseException | None = raised.value
     while error is not None:
-        assert KEY not in f"{error!r} {error}"
+        assert KEY not in f"{error!r} {error} {vars(error)}"
         error = error.__cause__ or error.__context__

@@ -57,7 +57,7 @@ def test_those_that_come_with_the_tool_are_there_without_being_imported() -> Non
     code = (
         "import sys; from pixano_cli.inference import list_providers, is_provider_registered; "
         "print(list_providers(), all(map(is_provider_registered, list_providers())), "
-        "[name for name in sys.modules if 'providers.' in name or name == 'httpx'])"
+        "[name for name in sys.modules if 'providers.' in name or name in ('aiohttp', 'httpx')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{BUILT_IN} True []"

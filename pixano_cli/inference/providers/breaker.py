@@ -126,6 +126,6 @@ class Breaker:
         if not self._has_answered:
             return wrong
         return ProviderDownError(
-            f"{wrong}; nothing was heard of it for {patience:.0f} s: "
-            "what was not answered is not lost, run again when it is back"
+            f"{self._url} has been away for {patience:.0f} s and is given up: what was not "
+            "answered is not lost, run again when it is back"
         )

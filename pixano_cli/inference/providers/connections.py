@@ -88,6 +88,7 @@ class Connections:
         self._answer_limit = answer_limit
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
+        self._has_answered = False
 
     async def exchange(self, method: str, path: str, content: bytes | None) -> Received:
         """Send one request and return what comes back.
@@ -111,6 +112,7 @@ class Connections:
         except (aiohttp.ClientError, OSError) as error:
             failure, is_lasting = self._failure(error)
             raise UnansweredError(failure, is_lasting) from _without_request(error)
+        self._has_answered = True
         try:
             if 200 <= response.status < 300:
                 body = await self._read(where, response)
@@ -176,7 +178,9 @@ class Connections:
                 f"{self._url} does not speak HTTP as it should: is the URL right, and is it "
                 "https:// rather than http://?"
             ), True
-        return refusals.unreachable(self._url, error), refusals.is_about_trust(error)
+        # A name that was known may come to be known again.
+        is_wrong = not self._has_answered and refusals.is_unknown_host(error)
+        return refusals.unreachable(self._url, error), is_wrong or refusals.is_about_trust(error)
 
     async def _read(self, where: str, response: aiohttp.ClientResponse) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity")

@@ -48,6 +48,17 @@ class Envelope(CamelWire):
         """When it was answered; a time without a zone is taken for UTC."""
         return self.timestamp if self.timestamp.tzinfo else self.timestamp.replace(tzinfo=UTC)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a documented result has beside its data."""
+        return {
+            "timestamp": self.moment,
+            "processing_time": self.processing_time,
+            "metadata": self.metadata,
+            "id": self.id,
+            "status": self.status,
+        }
+
 
 class Mask(CamelWire):
     """A mask in COCO's compressed form, as text."""

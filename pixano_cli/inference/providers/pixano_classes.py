@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pixano_cli.annotations import Category
 from pixano_cli.inference.errors import InvalidRequestError
 from pixano_cli.inference.providers.dialects import Generation, ListedModel
+from pixano_cli.models.coco_classes import COCO_CATEGORIES
 
 _GROUNDING = re.compile(r"grounding[-_ ]?dino", re.IGNORECASE)
 
@@ -101,6 +103,16 @@ def nearest_name(phrase: str, names: Sequence[str]) -> str | None:
         shares.append(sum(word in words for word in own) / len(own) if own else 0.0)
     best = max(shares, default=0.0)
     return names[shares.index(best)] if best else None
+
+
+def categories_of(names: Sequence[str] | None) -> tuple[Category, ...] | None:
+    """Return the categories of a class set: those of COCO by COCO's ids, others by their place."""
+    if names is None:
+        return None
+    known = {category.name: category for category in COCO_CATEGORIES}
+    if all(name in known for name in names):
+        return tuple(known[name] for name in names)
+    return tuple(Category(number, name) for number, name in enumerate(names, 1))
 
 
 def _key(name: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
 from pixano_cli.inference.embedding import (
     AnyTask,
@@ -72,6 +70,8 @@ class PixanoInferenceProvider(RemoteProvider):
 
     variable: ClassVar[str] = "PIXANO_INFERENCE_API_KEY"
     default_url: ClassVar[str] = "http://127.0.0.1:7463"
+    # The masks of a window, or the features of SAM 2, which are some 22 MB.
+    answer_limit: ClassVar[int] = 64 * 1024 * 1024
     tasks: ClassVar[tuple[InferenceTask, ...]] = tuple(InferenceTask)
 
     def __init__(
@@ -121,9 +121,8 @@ class PixanoInferenceProvider(RemoteProvider):
         if window < 2:
             raise UsageError(f"window must be at least 2 frames, not {window}")
         self._window = window
-        spoken = None
-        if dialect.lower() != "auto":
-            spoken = Dialect(Generation[dialect.upper()], "")
+        is_said = dialect.lower() != "auto"
+        spoken = Dialect(Generation[dialect.upper()], "") if is_said else None
         self._pixano = PixanoServer(self._server, spoken, concurrency or TASKS_AT_ONCE)
 
     @property
@@ -200,7 +199,7 @@ class PixanoInferenceProvider(RemoteProvider):
             does,
             origin=model.model_path or "",
             description=model.model_class or "",
-            categories=_categories(model.class_names),
+            categories=pixano_classes.categories_of(model.class_names),
             embedding_size=model.embedding_size,
             parameters={} if self._max_side is None else {"max_side": self._max_side},
         )
@@ -268,11 +267,7 @@ class PixanoInferenceProvider(RemoteProvider):
                 input_data.num_multimask_outputs if input_data.multimask_output else None,
                 told.fail,
             ),
-            timestamp=envelope.moment,
-            processing_time=envelope.processing_time,
-            metadata=envelope.metadata,
-            id=envelope.id,
-            status=envelope.status,
+            **envelope.facts,
         )
 
     async def image_zero_shot_detection(
@@ -313,11 +308,7 @@ class PixanoInferenceProvider(RemoteProvider):
                 scores=[each.score for each, _ in kept],
                 classes=[label for _, label in kept],
             ),
-            timestamp=envelope.moment,
-            processing_time=envelope.processing_time,
-            metadata=metadata,
-            id=envelope.id,
-            status=envelope.status,
+            **envelope.facts | {"metadata": metadata},
         )
 
     async def text_image_conditional_generation(
@@ -341,13 +332,10 @@ class PixanoInferenceProvider(RemoteProvider):
         )
         envelope = told.envelope
         output, usage = pixano_answers.generation(envelope.data, told.fail)
+        metadata = {**envelope.metadata, **({"usage": usage} if usage else {})}
         return TextImageConditionalGenerationResult(
             data=output,
-            timestamp=envelope.moment,
-            processing_time=envelope.processing_time,
-            metadata={**envelope.metadata, **({"usage": usage} if usage else {})},
-            id=envelope.id,
-            status=envelope.status,
+            **envelope.facts | {"metadata": metadata},
         )
 
     async def video_mask_generation(
@@ -417,11 +405,7 @@ class PixanoInferenceProvider(RemoteProvider):
         vector = pixano_answers.embedding(envelope.data, told.fail)
         return ImageEmbeddingResult(
             data=ImageEmbeddingOutput(vector),
-            timestamp=envelope.moment,
-            processing_time=envelope.processing_time,
-            metadata=envelope.metadata,
-            id=envelope.id,
-            status=envelope.status,
+            **envelope.facts,
         )
 
     async def _sent(self, image: str | Path) -> str:
@@ -432,15 +416,3 @@ class PixanoInferenceProvider(RemoteProvider):
         if isinstance(image, Path) or not ("://" in text or text[:5].lower() == "data:"):
             text = flight.url_of(Path(image))
         return (await self._outgoing(text)).url
-
-
-def _categories(names: Sequence[str] | None) -> tuple[Category, ...] | None:
-    """Return the categories of a class set: those of COCO by COCO's ids, others by their place."""
-    if names is None:
-        return None
-    from pixano_cli.models.coco_classes import COCO_CATEGORIES
-
-    known = {category.name: category for category in COCO_CATEGORIES}
-    if all(name in known for name in names):
-        return tuple(known[name] for name in names)
-    return tuple(Category(number, name) for number, name in enumerate(names, 1))

@@ -154,6 +154,14 @@ def is_about_trust(error: Exception) -> bool:
     return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
 
 
+def is_unknown_host(error: Exception) -> bool:
+    """Return whether no host of the name is known, rather than that nobody could be asked."""
+    return any(
+        isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+        for cause in _causes(error)
+    )
+
+
 def reason_of(error: Exception) -> str:
     """Return why a connection failed: what the operating system says, if it says anything."""
     for cause in _causes(error):

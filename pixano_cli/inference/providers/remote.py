@@ -16,7 +16,7 @@ from pixano_cli.inference.errors import (
     choices,
 )
 from pixano_cli.inference.provider import InferenceProvider
-from pixano_cli.inference.providers.http import Answer, HttpServer, base_url
+from pixano_cli.inference.providers.http import ANSWER_LIMIT, Answer, HttpServer, base_url
 from pixano_cli.inference.providers.keys import find_key
 from pixano_cli.inference.providers.outgoing import Outgoing, outgoing_soon
 from pixano_cli.inference.types import (
@@ -72,6 +72,9 @@ class RemoteProvider(InferenceProvider):
     health_path: ClassVar[str] = "/health"
     """What is asked of a server that has gone, from its URL on, until it is back."""
 
+    answer_limit: ClassVar[int] = ANSWER_LIMIT
+    """Most bytes of an answer that are read."""
+
     tasks: ClassVar[tuple[InferenceTask, ...]] = ()
     """Published tasks that this version does."""
 
@@ -118,6 +121,7 @@ class RemoteProvider(InferenceProvider):
             rpm=rpm,
             tpm=tpm,
             health=self.health_path,
+            answer_limit=self.answer_limit,
             tries=tries,
             pace=pace,
         )
