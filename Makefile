@@ -11,7 +11,7 @@ ROOT = $(shell command -v apt-get >/dev/null && { \
 	if [ "$$(id -u)" = 0 ]; then echo env; \
 	elif sudo -n true 2>/dev/null; then echo sudo -n env; fi; })
 
-.PHONY: demo test test-long bench lint clean postgresql
+.PHONY: demo test test-long bench lint clean postgresql redis
 
 demo: .venv/installed
 	@rm -rf $(OUT)
@@ -26,7 +26,7 @@ demo: .venv/installed
 test: .venv/installed-test lint postgresql
 	$(BIN)/python -m pytest
 
-test-long: .venv/installed-test postgresql
+test-long: .venv/installed-test postgresql redis
 	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
@@ -38,21 +38,28 @@ lint: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/run.py
 
-# The tests start a PostgreSQL server of their own. Without one they leave out what needs it, or
-# fail if PIXANO_TEST_POSTGRESQL=required.
-postgresql:
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+# The tests start servers of their own. Without a program they leave out what needs it, or fail if
+# PIXANO_TEST_POSTGRESQL=required.
+define apt_get
 	test -z "$(ROOT)" || { \
-		echo "Installing PostgreSQL for the tests"; \
-		install="install -y -qq --no-install-recommends postgresql"; \
+		echo "Installing $(1) for the tests"; \
+		install="install -y -qq --no-install-recommends $(1)"; \
 		apt_get="$(ROOT) DEBIAN_FRONTEND=noninteractive apt-get"; \
 		$$apt_get $$install >/dev/null 2>&1 || \
 		{ $$apt_get update -qq && $$apt_get $$install >/dev/null; } || \
-		echo "PostgreSQL could not be installed"; \
+		echo "$(1) could not be installed"; \
 	}
+endef
+
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	$(call apt_get,postgresql)
+
+redis:
+	@command -v redis-server >/dev/null || $(call apt_get,redis-server)
 
 clean:
-	rm -rf .venv $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: make PYTHON=/path/to/it"; exit 1; }
