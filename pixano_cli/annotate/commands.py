@@ -16,6 +16,7 @@ from pixano_cli.annotate.embedding import Embedding, Embeddings
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.job import Assignment, Command, execute
 from pixano_cli.annotate.prompts import Prompt, read_prompts
+from pixano_cli.annotate.providers import gives
 from pixano_cli.annotate.run import Progress
 from pixano_cli.annotate.settings import LOCAL, Options, RunOptions, Settings
 from pixano_cli.annotate.summary import Summary
@@ -44,8 +45,8 @@ DEFAULT_PROMPT = "Describe this image in one or two sentences."
 
 
 def detect(
-    sources: Sequence[str | Path],
-    outputs: Sequence[str | Path] = (),
+    sources: str | Path | Sequence[str | Path],
+    outputs: str | Path | Sequence[str | Path] = (),
     *,
     model: str | None = None,
     progress: Progress | None = None,
@@ -55,7 +56,7 @@ def detect(
     """Find objects in images and write their boxes.
 
     Args:
-        sources: Files, folders, globs, or `-` for a list on standard input.
+        sources: Files, folders, globs, or `-` for a list on standard input; one or several.
         outputs: The files to write; their suffixes choose the formats.
         model: The detector; None for the provider's own, or the only one it has.
         progress: Told of every file.
@@ -67,8 +68,8 @@ def detect(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in sources],
-        outputs,
+        [str(source) for source in listed(sources)],
+        listed(outputs),
         settings,
         detection(settings, model),
         progress=progress,
@@ -77,8 +78,8 @@ def detect(
 
 
 def segment(
-    sources: Sequence[str | Path],
-    outputs: Sequence[str | Path] = (),
+    sources: str | Path | Sequence[str | Path],
+    outputs: str | Path | Sequence[str | Path] = (),
     *,
     model: str | None = None,
     detector: str | None = None,
@@ -91,7 +92,7 @@ def segment(
     """Find or take objects in images and write their masks and boxes.
 
     Args:
-        sources: Files, folders, globs, or `-` for a list on standard input.
+        sources: Files, folders, globs, or `-` for a list on standard input; one or several.
         outputs: The files to write; their suffixes choose the formats.
         model: The segmenter; None as for `detect`.
         detector: The detector that finds what to segment, unless `prompts` or `boxes` says it;
@@ -107,8 +108,8 @@ def segment(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in sources],
-        outputs,
+        [str(source) for source in listed(sources)],
+        listed(outputs),
         settings,
         segmentation(settings, model, detector, prompts, boxes),
         progress=progress,
@@ -117,8 +118,8 @@ def segment(
 
 
 def embed(
-    sources: Sequence[str | Path],
-    outputs: Sequence[str | Path] = (),
+    sources: str | Path | Sequence[str | Path],
+    outputs: str | Path | Sequence[str | Path] = (),
     *,
     model: str | None = None,
     progress: Progress | None = None,
@@ -128,7 +129,7 @@ def embed(
     """Write a vector an image, by which like images are found.
 
     Args:
-        sources: Files, folders, globs, or `-` for a list on standard input.
+        sources: Files, folders, globs, or `-` for a list on standard input; one or several.
         outputs: The files to write, which are Parquet.
         model: The embedding model; None as for `detect`.
         progress: Told of every file.
@@ -143,8 +144,8 @@ def embed(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in sources],
-        outputs,
+        [str(source) for source in listed(sources)],
+        listed(outputs),
         settings,
         embedding(settings, model),
         progress=progress,
@@ -153,8 +154,8 @@ def embed(
 
 
 def caption(
-    sources: Sequence[str | Path],
-    outputs: Sequence[str | Path] = (),
+    sources: str | Path | Sequence[str | Path],
+    outputs: str | Path | Sequence[str | Path] = (),
     *,
     model: str | None = None,
     prompt: str = DEFAULT_PROMPT,
@@ -168,7 +169,7 @@ def caption(
     """Write a text an image.
 
     Args:
-        sources: Files, folders, globs, or `-` for a list on standard input.
+        sources: Files, folders, globs, or `-` for a list on standard input; one or several.
         outputs: The files to write: COCO captions or Parquet.
         model: The model; None for the only one that the provider has.
         prompt: What to ask; see `template.Template`.
@@ -187,13 +188,18 @@ def caption(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in sources],
-        outputs,
+        [str(source) for source in listed(sources)],
+        listed(outputs),
         settings,
         captioning(settings, model, prompt, max_new_tokens, temperature, seed),
         progress=progress,
         stop=stop,
     )
+
+
+def listed(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """Return paths as a list, of which one may stand alone."""
+    return [paths] if isinstance(paths, str | Path) else paths
 
 
 def detection(settings: Settings, model: str | None) -> Command:
@@ -348,9 +354,10 @@ async def _describe(
     chosen = await _only_model(provider, task) if model is None else model
     described = await provider.describe_model(chosen, task)
     if described.task != task:
+        place = "models" if provider.name == LOCAL else "providers"
         raise TaskNotSupportedError(
-            f"model {chosen!r} does {described.task.value}, not {task.value}: "
-            "`pixano-annotate models list` shows what there is"
+            f"model {chosen!r} gives {gives(described.task.value)}, not {gives(task.value)}: "
+            f"`pixano-annotate {place} list` shows who does"
         )
     return chosen, described
 
@@ -364,8 +371,8 @@ async def _only_model(provider: InferenceProvider, task: AnyTask) -> str:
     ]
     if not names:
         raise TaskNotSupportedError(
-            f"provider {provider.name!r} has no model for {task.value}: name another provider "
-            "with --provider"
+            f"provider {provider.name!r} has no model for {gives(task.value)}: name another "
+            "with --provider, of those that `pixano-annotate providers list` shows"
         )
     if len(names) > 1:
         few = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import Parameter, signature
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -38,7 +39,7 @@ from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
 from pixano_cli.inference.check import Grounds
 from pixano_cli.inference.provider import InferenceProvider
-from pixano_cli.inference.registry import get_provider
+from pixano_cli.inference.registry import get_provider, provider_class
 from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import Store, open_store, store_exists
 from pixano_cli.inference_store.register import put_model
@@ -179,7 +180,7 @@ def execute(
             limits = _limits(settings, assignment.task)
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
-                run_id = _begin(store, sources, settings, assignment, planned)
+                run_id, order = _begin(store, sources, settings, assignment, planned)
                 total = cached = 0
                 for page, recorded in _plan(store, items, settings, assignment.product):
                     _check(stop)
@@ -199,6 +200,8 @@ def execute(
                             stop=stop,
                             limits=limits,
                             progress=progress,
+                            hold_back=provider.hold_back,
+                            order=order,
                         )
                 finally:
                     progress.stop()
@@ -233,6 +236,7 @@ def forecast(
         finally:
             await provider.aclose()
         task = assignment.task
+        _limits(settings, task)
         items = items_of(files, assignment.prompts)
         store = open_store(settings.store) if store_exists(settings.store) else None
         total = cached = 0
@@ -323,6 +327,11 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
 
 
 def provider_of(settings: Settings) -> InferenceProvider:
+    """Return who is to be asked.
+
+    Raises:
+        UsageError: If there is no such provider, or it does not take an option that is given.
+    """
     # What is left at its default is left to the provider, which may not know the option.
     options = {
         "device": None if settings.device == DEFAULT_DEVICE else settings.device,
@@ -337,7 +346,20 @@ def provider_of(settings: Settings) -> InferenceProvider:
         "batch_size": settings.batch_size,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    taken = signature(provider_class(settings.provider)).parameters
+    if all(each.kind is not Parameter.VAR_KEYWORD for each in taken.values()):
+        unknown = [_flag(name) for name in given if name not in taken]
+        if unknown:
+            hint = ": they are for servers, see --provider" if settings.provider == LOCAL else ""
+            raise UsageError(
+                f"provider {settings.provider!r} cannot take these options: "
+                f"{', '.join(unknown)}{hint}"
+            )
     return get_provider(settings.provider, **given)
+
+
+def _flag(option: str) -> str:
+    return "--box-format" if option == "boxes" else f"--{option.replace('_', '-')}"
 
 
 def _remind(provider: InferenceProvider, settings: Settings) -> None:
@@ -367,7 +389,8 @@ def _begin(
     settings: Settings,
     assignment: Assignment,
     outputs: Sequence[Output],
-) -> str:
+) -> tuple[str, ledger.Order]:
+    """Record that the run begins; return its id, and in which order it is to go."""
     task = assignment.task
     run_id = uuid4().hex
     requests = [request.to_dict() for request in task.requests]
@@ -383,12 +406,13 @@ def _begin(
         "requests": requests,
     }
     with store.write() as connection:
-        runs.begin_run(connection, run_id, job_key, job)
+        order = runs.free_order(connection)
+        runs.begin_run(connection, run_id, job_key, {**job, "order": order})
         for model in task.registrations:
             put_model(connection, model)
         for request in task.requests:
             runs.keep_request(connection, request.key, request.to_dict())
-    return run_id
+    return run_id, order
 
 
 def _absolute(path: Path) -> str:
@@ -486,6 +510,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        is_within_another = False
+    else:
+        is_within_another = True
+    # Not above, or every traceback would begin with that error.
+    if not is_within_another:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()

@@ -57,22 +57,26 @@ class Limits:
         """Tokens sent and answered."""
         return self.prompt_tokens + self.completion_tokens
 
+    def is_reached(self) -> bool:
+        """Return whether nothing more is to be begun, because of the time or of what was found."""
+        if self.reason is None and self._end is not None and monotonic() >= self._end:
+            self.reason = f"stopped after the {self._seconds:g} s of --time-limit"
+        return self.reason is not None
+
     async def begin(self) -> bool:
         """Wait until one more image can be begun; return False if it cannot.
 
         An image that is begun is to be ended with `end`, whatever became of it.
         """
         async with self._ended:
-            while self.reason is None:
-                if self._end is not None and monotonic() >= self._end:
-                    self.reason = f"stopped after the {self._seconds:g} s of --time-limit"
-                elif self._fits():
+            while not self.is_reached():
+                if self._fits():
                     self._begun += 1
                     return True
-                elif not self._begun:
+                if not self._begun:
                     self.reason = (
                         f"stopped at ${self._spent:.4f}: one more answer could pass the "
-                        f"${self._max_cost:.4f} of --max-cost"
+                        f"${self._max_cost:g} of --max-cost"
                     )
                 else:
                     await self._ended.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,9 +17,10 @@ import orjson
 from pixano_cli import formats
 from pixano_cli.annotations import AnnotatedImage, Category, number
 from pixano_cli.errors import UsageError
-from pixano_cli.formats.atomic import check_writable, replacing
+from pixano_cli.formats.atomic import check_writable, remove, replacing
+from pixano_cli.formats.text import portable
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Item, failures
+from pixano_cli.inference_store.ledger import Failure, Item, failures
 
 ImageT = TypeVar("ImageT")
 
@@ -163,26 +165,40 @@ def write_outputs(
 
 
 def write_failures(outputs: Sequence[Output], store: Store, run_id: str) -> None:
-    """Write each output's list of failures, or remove an earlier run's if there are none."""
-    failed = [
-        orjson.dumps(
-            {
-                "path": name,
-                "stage": failure.stage,
-                "error_class": failure.error_class,
-                "message": failure.message,
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
-        )
-        for name, failure in failures(store, run_id)
-    ]
+    """Write each output's list of failures, or remove an earlier run's if there are none.
+
+    Raises:
+        OutputError: If one cannot be written or removed.
+    """
     for output in outputs:
-        path = beside(output.path, "failed.jsonl")
-        if failed:
-            with replacing(path) as temporary:
-                temporary.write_bytes(b"".join(failed))
-        else:
-            path.unlink(missing_ok=True)
+        write_failed(output, (failure_line(*each) for each in failures(store, run_id)))
+
+
+def write_failed(output: Output, lines: Iterable[bytes]) -> None:
+    """Write an output's list of failures from its lines; without any there is none.
+
+    Raises:
+        OutputError: If it cannot be written, or an earlier one not be removed.
+    """
+    path = beside(output.path, "failed.jsonl")
+    left = iter(lines)
+    first = next(left, None)
+    if first is None:
+        remove(path)
+        return
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(chain([first], left))
+
+
+def failure_line(name: str, failure: Failure) -> bytes:
+    """Return the line that a list of failures has for a file."""
+    told = {
+        "path": portable(name),
+        "stage": failure.stage,
+        "error_class": failure.error_class,
+        "message": failure.message,
+    }
+    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write_run_file(output: Output, content: Mapping[str, Any]) -> None:

@@ -13,6 +13,14 @@ from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.registry import list_providers, provider_class
 from pixano_cli.inference.types import InferenceTask, ModelInfo, ServerInfo
 
+_GIVES = {
+    InferenceTask.OBJECT_DETECTION.value: "boxes",
+    InferenceTask.MASK_GENERATION.value: "masks",
+    InferenceTask.VIDEO_MASK_GENERATION.value: "tracks",
+    InferenceTask.TEXT_GENERATION.value: "text",
+    EmbeddingTask.IMAGE_EMBEDDING.value: "vectors",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class KnownProvider:
@@ -44,6 +52,11 @@ class ProviderReport:
     server: ServerInfo
     models: tuple[ModelInfo, ...]
     boxes: CheckReport | None
+
+
+def gives(task: str) -> str:
+    """Return what models give that do a task, in a word; the task's own name if there is none."""
+    return _GIVES.get(task, task)
 
 
 def known_providers() -> list[KnownProvider]:

@@ -7,7 +7,6 @@ is in the outputs for the records about it, and not because a run was given it.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,13 @@ from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
 
 from pixano_cli import __version__, formats
 from pixano_cli.annotate.job import StoppedError, until_stopped
-from pixano_cli.annotate.outputs import Output, beside, plan_outputs, write_run_file
+from pixano_cli.annotate.outputs import (
+    Output,
+    failure_line,
+    plan_outputs,
+    write_failed,
+    write_run_file,
+)
 from pixano_cli.annotate.record_files import Failed, RecordFiles
 from pixano_cli.annotate.record_products import (
     RecordProduct,
@@ -43,6 +48,7 @@ from pixano_cli.inference_store.archive import write_archive
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.database import Store, open_store
 from pixano_cli.inference_store.filters import selected
+from pixano_cli.inference_store.ledger import Failure
 from pixano_cli.inference_store.models import BaseInferenceFilter
 
 T = TypeVar("T")
@@ -259,13 +265,8 @@ class _Export:
                 for _ in self._counted(product, counts, failures):
                     pass
             for output in outputs:
-                path = beside(output.path, "failed.jsonl")
-                if not counts.failed:
-                    path.unlink(missing_ok=True)
-                    continue
                 failures.seek(0)
-                with replacing(path) as temporary, temporary.open("wb") as file:
-                    shutil.copyfileobj(failures, file)
+                write_failed(output, failures)
         return counts
 
     def _counted(
@@ -276,7 +277,8 @@ class _Export:
         for image in until_stopped(product.images(), self.stop):
             if isinstance(image, Failed):
                 counts.failed += 1
-                failures.write(_failure_line(image))
+                failure = Failure("export", image.error_class, image.message)
+                failures.write(failure_line(image.name, failure))
                 continue
             annotations = product.annotations(image)
             counts.images += 1
@@ -307,18 +309,6 @@ class _Export:
 
     def _of(self, kind: ColumnElement[bool]) -> ColumnElement[bool]:
         return and_(self.chosen, kind)
-
-
-def _failure_line(failed: Failed) -> bytes:
-    return orjson.dumps(
-        {
-            "path": portable(failed.name),
-            "stage": "export",
-            "error_class": failed.error_class,
-            "message": failed.message,
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
 
 
 def _format_of(path: Path, override: str | None) -> str:

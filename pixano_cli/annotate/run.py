@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import chain
@@ -19,12 +19,22 @@ from typing import Protocol
 from pixano_cli.annotate.limits import Limits
 from pixano_cli.annotate.prompts import PromptError
 from pixano_cli.annotate.record import COMPANY, Recorder, is_fatal
-from pixano_cli.annotate.task import Image, Task, usage_of
+from pixano_cli.annotate.task import Image, PartlyAnsweredError, Task, usage_of
 from pixano_cli.errors import MediaError, ModelError
 from pixano_cli.formats.text import portable
-from pixano_cli.inference.errors import InferenceError, ProviderDownError
+from pixano_cli.inference.errors import InferenceError, NotSentError, ProviderDownError
+from pixano_cli.inference.providers.keys import hide_keys
 from pixano_cli.inference_store.database import Store
-from pixano_cli.inference_store.ledger import Failure, Item, Outcome, Picture, Status, pages
+from pixano_cli.inference_store.ledger import (
+    Failure,
+    Item,
+    Order,
+    Outcome,
+    Picture,
+    Status,
+    pages,
+)
+from pixano_cli.inference_store.records import Record
 from pixano_cli.media import flight, identity
 from pixano_cli.media.capture import Capture
 
@@ -34,6 +44,8 @@ logger = logging.getLogger(__name__)
 IN_MEMORY = 4
 # Files that are begun while others are with the model: read, or done and waiting for their commit.
 READ_AHEAD = IN_MEMORY + COMPANY
+
+_LOOK_EVERY_S = 0.1
 
 
 class Progress(Protocol):
@@ -59,6 +71,8 @@ async def run_items(
     stop: threading.Event,
     limits: Limits,
     progress: Progress,
+    hold_back: Callable[[], None],
+    order: Order = "ascending",
 ) -> None:
     """Do a run's pending items.
 
@@ -71,6 +85,8 @@ async def run_items(
         stop: Once set, no new item is begun; those in flight are finished and recorded.
         limits: As far as the run may go; what it used is counted there.
         progress: Told of every item.
+        hold_back: Tells the provider to begin nothing more, when the run is to stop.
+        order: In which order of their names the items are begun.
 
     Raises:
         StoreError: If the store fails; what it has committed stays.
@@ -80,13 +96,25 @@ async def run_items(
     with Recorder(store, run_id, overwrite=again) as recorder:
         room = asyncio.Semaphore(concurrency + IN_MEMORY)
         runner = _Runner(task, store, run_id, recorder, room, again, stop, limits, progress)
-        items = chain.from_iterable(pages(store, run_id, "pending"))
+        items = chain.from_iterable(pages(store, run_id, "pending", order=order))
+        watching = asyncio.create_task(_hold_back_once(stop, limits, hold_back))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency + READ_AHEAD):
                     group.create_task(runner.work(items))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        finally:
+            watching.cancel()
+
+
+async def _hold_back_once(
+    stop: threading.Event, limits: Limits, hold_back: Callable[[], None]
+) -> None:
+    """Call `hold_back` once the run is to stop: most of what is begun waits for its turn then."""
+    while not stop.is_set() and not limits.is_reached():
+        await asyncio.sleep(_LOOK_EVERY_S)
+    hold_back()
 
 
 class _Runner:
@@ -122,13 +150,13 @@ class _Runner:
             if item is None:
                 break
             outcome = await self._do(item)
-            if outcome is None:
+            if outcome is None or outcome.status == "pending":
                 break
             self._progress.advance(outcome)
         self._recorder.hurry()
 
     async def _do(self, item: Item) -> Outcome | None:
-        """Do an item and return what became of it; None if it is left for another run."""
+        """Do an item and return what became of it; None if it is left as it is for another run."""
         picture: Picture | None = None
         try:
             async with AsyncExitStack() as until_recorded:
@@ -148,13 +176,32 @@ class _Runner:
                     await until_recorded.aclose()
                 await self._recorder.record(outcome)
                 return outcome
+        except PartlyAnsweredError as partly:
+            # What is answered is paid for, whatever became of the rest.
+            return await self._fail(item, picture, partly.error, tuple(partly.records))
         except Exception as error:
-            if is_fatal(error) or isinstance(error, (ModelError, ProviderDownError)):
-                raise
-            logger.debug("%s failed", item.file_name, exc_info=True)
-            outcome = Outcome(item, "failed", picture, failure=describe_failure(error))
-            await self._recorder.record(outcome)
-            return outcome
+            return await self._fail(item, picture, error)
+
+    async def _fail(
+        self,
+        item: Item,
+        picture: Picture | None,
+        error: Exception,
+        records: tuple[Record, ...] = (),
+    ) -> Outcome | None:
+        """Record that an item failed, with what was answered of it; see `_do`."""
+        is_over = is_fatal(error) or isinstance(error, (ModelError, ProviderDownError))
+        if is_over or isinstance(error, NotSentError):
+            if records:
+                await self._recorder.record(Outcome(item, "pending", picture, records))
+            if is_over:
+                raise error
+            return None
+        logger.debug("%s failed", item.file_name, exc_info=error)
+        failure = describe_failure(error)
+        outcome = Outcome(item, "failed", picture, records, failure)
+        await self._recorder.record(outcome)
+        return outcome
 
     async def _ask(self, image: Image) -> Outcome | None:
         work = (image.picture.sha256, image.item.prompts)
@@ -167,6 +214,10 @@ class _Runner:
             usages = [usage_of(each) for each in records]
         except InferenceError as error:
             usages = [error.usage] if error.usage else []
+            raise
+        except PartlyAnsweredError as partly:
+            usages = [usage_of(each) for each in partly.records]
+            usages += [partly.error.usage] if partly.error.usage else []
             raise
         except SystemExit as error:
             raise InferenceError(f"the model tried to end the program: {error!r}") from error
@@ -199,7 +250,7 @@ def describe_failure(error: Exception) -> Failure:
     else:
         stage = "infer"
     # PostgreSQL holds no NUL.
-    message = portable(" ".join(str(error).replace("\0", "\\0").split()))
+    message = portable(" ".join(hide_keys(str(error)).replace("\0", "\\0").split()))
     return Failure(stage, type(error).__name__, message)
 
 

@@ -372,8 +372,8 @@ def _numbers(option: str, text: str, form: str) -> list[float]:
 
 
 def _point(option: str, text: str, latitude: float, longitude: float) -> GeoPoint:
-    from pixano_cli.inference_store.filters import check_point
     from pixano_cli.inference_store.models import GeoPoint
+    from pixano_cli.inference_store.places import check_point
 
     point = GeoPoint(latitude=latitude, longitude=longitude)
     try:

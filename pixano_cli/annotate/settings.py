@@ -125,6 +125,8 @@ class Settings:
             value = getattr(self, option)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{option.replace('_', '-')} {value}: more than 0 is wanted")
+        if isinstance(self.classes, str):
+            raise UsageError(f"classes={self.classes!r}: a list of names is wanted, as ['cat']")
         if self.classes is not None and not all(name.strip() for name in self.classes):
             raise UsageError("--classes: an empty name; give names separated by commas")
 

@@ -13,13 +13,13 @@ from sqlalchemy import select
 
 from pixano_cli.annotate.embedding import checked_vector
 from pixano_cli.annotate.selection import Filters, read_filters, read_models
-from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S
+from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S, LOCAL
 from pixano_cli.errors import MediaReadError, StoreError, UsageError
 from pixano_cli.inference.embedding import ImageEmbeddingInput
 from pixano_cli.inference.errors import ModelNotFoundError
 from pixano_cli.inference.registry import get_provider
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.browse import latest_vector
+from pixano_cli.inference_store.browse import latest_request, latest_vector
 from pixano_cli.inference_store.connection import current_store
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.inference import filter_inferences
@@ -31,11 +31,9 @@ from pixano_cli.inference_store.models import (
     PaginationEmbeddingSortField,
     TaskType,
 )
-from pixano_cli.inference_store.similar_images import latest_request
 from pixano_cli.media import flight, identity
 
 DEFAULT_LIMIT = 10
-LOCAL = "local"
 
 
 def similar(

@@ -63,6 +63,21 @@ class Image:
         return self.item.url
 
 
+class PartlyAnsweredError(Exception):
+    """Of several questions about an image some were answered, and one was not.
+
+    Attributes:
+        records: The answers.
+        error: What became of the one that was not.
+    """
+
+    def __init__(self, records: Sequence[Record], error: InferenceError) -> None:
+        """Hold what there is."""
+        super().__init__(str(error))
+        self.records = records
+        self.error = error
+
+
 class Task(Protocol):
     """What is asked about one image."""
 
@@ -89,6 +104,7 @@ class Task(Protocol):
         Raises:
             InferenceError: If the provider fails or answers nonsense.
             PromptError: If a prompt does not fit the image.
+            PartlyAnsweredError: If the provider has answered before it failed.
         """
 
 
@@ -165,7 +181,11 @@ class Segmentation:
         return tuple(map(registration, self.requests))
 
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
-        """Ask the detector, unless it has answered, then for the masks that are not recorded."""
+        """Ask the detector, unless it has answered, then for the masks that are not recorded.
+
+        Raises:
+            PartlyAnsweredError: If there are some answers when the provider fails.
+        """
         keys = [request.key for request in self.requests]
         known = {} if again else _answers(store, keys, image)
         records = []
@@ -184,20 +204,40 @@ class Segmentation:
             if prompt.geometry not in answered
         ]
         if missing:
-            async with self.at_once:
-                elements = await self._segment(image, missing)
-            asked = [element["prompt"] for element in elements]
-            records.append(record(image, self.request, elements, asked))
+            answered_now: dict[Geometry, dict[str, Any]] = {}
+            failure: InferenceError | None = None
+            try:
+                async with self.at_once:
+                    await self._segment(image, missing, answered_now)
+            except InferenceError as error:
+                failure = error
+            if answered_now:
+                elements = [
+                    answered_now[each]
+                    for each in dict.fromkeys(prompt.geometry for prompt in missing)
+                    if each in answered_now
+                ]
+                asked = [element["prompt"] for element in elements]
+                records.append(record(image, self.request, elements, asked))
+            if failure is not None:
+                raise PartlyAnsweredError(records, failure) if records else failure
         return records
 
-    async def _segment(self, image: Image, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-        """Ask for each different prompt once; prompts of one kind go in one call."""
+    async def _segment(
+        self,
+        image: Image,
+        prompts: Sequence[Prompt],
+        elements: dict[Geometry, dict[str, Any]],
+    ) -> None:
+        """Ask for each different prompt once; prompts of one kind go in one call.
+
+        What is answered is put into `elements` at once: a later call may fail.
+        """
         unique = list({prompt.geometry: prompt for prompt in reversed(prompts)}.values())[::-1]
         kinds: dict[tuple[bool, bool, bool], list[Prompt]] = {}
         for prompt in unique:
             kind = (prompt.box is not None, bool(prompt.points), prompt.is_ambiguous)
             kinds.setdefault(kind, []).append(prompt)
-        elements: dict[Geometry, dict[str, Any]] = {}
         for call, ((boxes, points, ambiguous), asked) in enumerate(kinds.items()):
             result = await self.provider.image_mask_generation(
                 ImageMaskGenerationInput(
@@ -215,7 +255,6 @@ class Segmentation:
             )
             answered = segmentation_elements(result.data, asked, image.picture)
             elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
-        return [elements[prompt.geometry] for prompt in unique]
 
 
 def detection_elements(

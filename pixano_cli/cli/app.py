@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def _run(arguments: Sequence[str]) -> int:
     quiet = "-q" in arguments or "--quiet" in arguments
     handler = logging.StreamHandler()
     form = "%(levelname)s %(name)s: %(message)s" if debug else "pixano-annotate: %(message)s"
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_Keyless(form))
     logger = logging.getLogger("pixano_cli")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
@@ -83,6 +84,21 @@ def _run(arguments: Sequence[str]) -> int:
         return _answer(arguments, debug)
     finally:
         logger.removeHandler(handler)
+
+
+class _Keyless(logging.Formatter):
+    """Shows no API key, whoever tells of it; a traceback is told by others."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        return _without_keys(super().format(record))
+
+
+def _without_keys(text: str) -> str:
+    # Where no provider that has keys was imported there are none.
+    keys = sys.modules.get("pixano_cli.inference.providers.keys")
+    shown: str = keys.hide_keys(text) if keys else text
+    return shown
 
 
 def _answer(arguments: Sequence[str], debug: bool) -> int:
@@ -107,5 +123,6 @@ def _answer(arguments: Sequence[str], debug: bool) -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
-    typer.echo(f"pixano-annotate: {' '.join(message.split())}", err=True)
+    line = _without_keys(" ".join(message.split()))
+    typer.echo(f"pixano-annotate: {line}", err=True)
     return code

@@ -42,12 +42,18 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number with what is counted: `1 image`, `2 images`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 class Bar:
     """Progress as a bar with rate and time left, on a terminal."""
 
     def __init__(self, verbose: bool) -> None:
         """Prepare; nothing is drawn before `start`."""
         self._verbose = verbose
+        self.first_failure: str | None = None
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._failed = 0
@@ -83,8 +89,11 @@ class Bar:
         """Move the bar on by one file."""
         if self._bar is None or self._task is None:
             return
-        if self._verbose and outcome.failure:
-            self._bar.console.print(_failure_line(outcome), markup=False, highlight=False)
+        if outcome.failure:
+            line = _failure_line(outcome)
+            self.first_failure = self.first_failure or line
+            if self._verbose:
+                self._bar.console.print(line, markup=False, highlight=False)
         self._done += 1
         self._failed += outcome.status == "failed"
         rate = self._done / max(monotonic() - self._started, 1e-9)
@@ -107,18 +116,22 @@ class Lines:
     def __init__(self, verbose: bool) -> None:
         """Prepare; nothing is printed before `start`."""
         self._verbose = verbose
+        self.first_failure: str | None = None
 
     def start(self, total: int, cached: int) -> None:
         """Say how much there is to do."""
         self._total, self._cached = total, cached
         self._done = self._failed = 0
         self._started = self._last = monotonic()
-        note(f"{total} images, {cached} of them recorded already")
+        note(f"{counted(total, 'image')}, {cached:,} of them recorded already")
 
     def advance(self, outcome: Outcome) -> None:
         """Count a file, and print a line if the last is some time ago."""
-        if self._verbose and outcome.failure:
-            note(_failure_line(outcome))
+        if outcome.failure:
+            line = _failure_line(outcome)
+            self.first_failure = self.first_failure or line
+            if self._verbose:
+                note(line)
         self._done += 1
         self._failed += outcome.status == "failed"
         now = monotonic()
@@ -127,7 +140,7 @@ class Lines:
             rate = self._done / (now - self._started)
             left = (self._total - self._cached - self._done) / rate
             note(
-                f"{self._cached + self._done}/{self._total} images, {rate:.1f} images/s, "
+                f"{self._cached + self._done:,}/{self._total:,} images, {rate:.1f} images/s, "
                 f"{left:.0f} s left, {self._failed} failed"
             )
 
@@ -148,21 +161,22 @@ def progress(verbosity: Verbosity) -> Bar | Lines | None:
     return shown(verbosity.verbose)
 
 
-def print_summary(summary: Summary, verbosity: Verbosity) -> None:
-    """Print what the run came to."""
+def print_summary(summary: Summary, verbosity: Verbosity, first_failure: str | None = None) -> None:
+    """Print what the run came to, with a failure of it where not all are shown."""
     if verbosity.as_json:
         typer.echo(orjson.dumps(summary.to_dict()).decode())
     if verbosity.quiet:
         return
     if summary.task == "embed":
-        holds = f"{summary.annotations} vectors"
-    elif summary.task == "caption":
-        holds = f"{summary.annotations} captions, {summary.empty} images without any"
+        holds = counted(summary.annotations, "vector")
     else:
-        holds = f"{summary.annotations} annotations, {summary.empty} images without any"
+        thing = "caption" if summary.task == "caption" else "annotation"
+        empty = counted(summary.empty, "image")
+        holds = f"{counted(summary.annotations, thing)}, {empty} without any"
     note(
-        f"{summary.total} images in {summary.seconds:.1f} s: {summary.processed} processed, "
-        f"{summary.cached} recorded already, {summary.failed} failed; {holds}"
+        f"{counted(summary.total, 'image')} in {summary.seconds:.1f} s: "
+        f"{summary.processed:,} processed, {summary.cached:,} recorded already, "
+        f"{summary.failed:,} failed; {holds}"
     )
     if summary.tokens is not None:
         sent, answered = summary.tokens
@@ -170,8 +184,16 @@ def print_summary(summary: Summary, verbosity: Verbosity) -> None:
         note(f"{sent:,} tokens sent and {answered:,} answered{cost}")
     for output in summary.outputs:
         note(f"wrote {output}")
+    if first_failure is not None and not verbosity.verbose:
+        note(first_failure if summary.failed == 1 else f"the first that {first_failure}")
     if summary.failed and summary.outputs:
         note(f"failures are listed in {summary.outputs[0]}.failed.jsonl; run again to retry them")
+
+
+def note_too_many(summary: Summary) -> None:
+    """Say that more files failed than may."""
+    failed = counted(summary.failed, "file")
+    note(f"pixano-annotate: {failed} failed: more than --max-failures allows")
 
 
 def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
@@ -180,11 +202,11 @@ def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
         typer.echo(orjson.dumps(forecast.to_dict()).decode())
     else:
         typer.echo(
-            f"{forecast.total} images: {forecast.cached} recorded already, "
-            f"{forecast.pending} to ask {forecast.provider}'s {forecast.model}"
+            f"{counted(forecast.total, 'image')}: {forecast.cached:,} recorded already, "
+            f"{forecast.pending:,} to ask {forecast.provider}'s {forecast.model} about"
         )
         if forecast.requests is not None:
-            typer.echo(f"about {forecast.requests:,} requests{_tokens(forecast)}")
+            typer.echo(f"about {counted(forecast.requests, 'request')}{_tokens(forecast)}")
 
 
 def _tokens(forecast: Forecast) -> str:
@@ -209,6 +231,7 @@ def run_job(
     if dry_run:
         print_forecast(job.forecast(sources, outputs, settings, command), verbosity)
         return 0
+    shown = progress(verbosity)
     try:
         summary = signals.stopping(
             lambda stop: job.execute(
@@ -216,15 +239,15 @@ def run_job(
                 outputs,
                 settings,
                 command,
-                progress=progress(verbosity),
+                progress=shown,
                 stop=stop,
             )
         )
     except job.StoppedError as error:
         note(f"pixano-annotate: {error}")
         return signals.exit_code(1)
-    print_summary(summary, verbosity)
+    print_summary(summary, verbosity, shown.first_failure if shown else None)
     if not summary.allowed:
-        note(f"pixano-annotate: {summary.failed} files failed: more than --max-failures allows")
+        note_too_many(summary)
         return TOO_MANY_FAILURES
     return 0

@@ -37,7 +37,10 @@ Threshold = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="coco, parquet or archive, whatever the suffix.", show_default=False
+        "--format",
+        metavar="NAME",
+        help="coco, parquet or archive, whatever the suffix.",
+        show_default="by suffix",
     ),
 ]
 
@@ -62,6 +65,7 @@ def export(
         str | None,
         typer.Option(
             "--task",
+            metavar="NAME",
             help="The latest run of detect, segment, caption or embed.",
             show_default=False,
         ),
@@ -90,6 +94,12 @@ def export(
         return _export_records(
             output, filters, format, classes, threshold, categories, max_failures, store, verbosity
         )
+    for path in output:
+        if format == "archive" or (format is None and path.suffix.lower() == ".zip"):
+            raise UsageError(
+                f"output {path.name!r}: an archive is of records, not of a run: choose them by a "
+                "filter such as --label, or give --all"
+            )
     from pixano_cli.annotate import export as job
 
     summary = signals.stopping(
@@ -165,8 +175,6 @@ def _export_records(
     )
     console.print_summary(summary, verbosity)
     if not summary.allowed:
-        console.note(
-            f"pixano-annotate: {summary.failed} files failed: more than --max-failures allows"
-        )
+        console.note_too_many(summary)
         return console.TOO_MANY_FAILURES
     return 0

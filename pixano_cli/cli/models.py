@@ -68,6 +68,8 @@ def show_model(
     for key, value in row.items():
         if isinstance(value, list):
             value = ", ".join(value)
+        if key == "size" and value is not None:
+            value = f"{value:,} bytes"
         typer.echo(f"{key + ':':<13}{'unknown' if value in (None, '') else value}")
 
 

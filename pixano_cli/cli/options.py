@@ -32,10 +32,22 @@ Outputs = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="coco or parquet, whatever the suffix.", show_default=False),
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="coco or parquet, whatever the suffix.",
+        show_default="by suffix",
+    ),
 ]
 Provider = Annotated[
-    str, typer.Option("--provider", "-p", help="Who is asked.", rich_help_panel=_HOW)
+    str,
+    typer.Option(
+        "--provider",
+        "-p",
+        metavar="NAME",
+        help="Who is asked: `providers list` shows them all.",
+        rich_help_panel=_HOW,
+    ),
 ]
 Url = Annotated[
     str | None,
@@ -158,7 +170,7 @@ BoxFormat = Annotated[
         metavar="FORMAT",
         help="How a language model writes boxes, as xyxy-pixels or yxyx-thousand; `providers "
         "check` finds out.",
-        show_default="what is known of the model",
+        show_default="known by the model's name, or found out",
         rich_help_panel=_SERVER,
     ),
 ]
@@ -197,14 +209,20 @@ Prices = Annotated[
     typer.Option(
         "--prices",
         metavar="FILE",
-        help='What tokens cost, as {"MODEL": {"input": USD, "output": USD}} a million.',
+        help='What tokens cost, as {"MODEL": {"input": USD, "output": USD}} a million; * stands '
+        "for anything.",
         show_default="a table of known models",
         rich_help_panel=_SERVER,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="cpu, cuda or auto, for local models.", rich_help_panel=_HOW),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:N or auto, for local models.",
+        rich_help_panel=_HOW,
+    ),
 ]
 StoreFolder = Annotated[
     str | None,
@@ -212,7 +230,7 @@ StoreFolder = Annotated[
         "--store",
         metavar="FOLDER",
         envvar="PIXANO_STORE",
-        help="Where every answer is kept.",
+        help="Where every answer is kept: a folder, or a database's URL.",
         show_default=".pixano-annotate",
         rich_help_panel=_HOW,
     ),

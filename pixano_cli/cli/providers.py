@@ -14,20 +14,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List who can be asked, and check that one answers as it should.")
 
-_GIVES = {
-    "image_zero_shot_detection": "boxes",
-    "image_mask_generation": "masks",
-    "video_mask_generation": "tracks",
-    "text_image_conditional_generation": "text",
-    "image_embedding": "vectors",
-}
 _SHOWN = 20
 
 
 @app.command("list")
 def list_providers(as_json: options.Json = False, debug: options.Debug = False) -> None:
     """List every provider: what it can give, where it is asked, and where its key is found."""
-    from pixano_cli.annotate.providers import known_providers
+    from pixano_cli.annotate.providers import gives, known_providers
 
     known = known_providers()
     if as_json:
@@ -38,7 +31,7 @@ def list_providers(as_json: options.Json = False, debug: options.Debug = False) 
         [
             (
                 each.name,
-                ", ".join(_GIVES.get(task, task) for task in each.tasks),
+                ", ".join(map(gives, each.tasks)),
                 each.url or "this computer",
                 each.variable or "none",
             )
@@ -99,11 +92,12 @@ def _row(report: ProviderReport) -> dict[str, Any]:
 
 
 def _print(report: ProviderReport) -> None:
+    from pixano_cli.annotate.providers import gives
+
     server = report.server
     typer.echo(f"answers: {server.app_name} {server.app_version}".rstrip())
     names = [
-        f"{each.name} ({_GIVES.get(each.task, each.task)})" if each.task else each.name
-        for each in report.models
+        f"{each.name} ({gives(each.task)})" if each.task else each.name for each in report.models
     ]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     typer.echo(f"models:  {', '.join(names[:_SHOWN]) or 'none'}{more}")

@@ -60,6 +60,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        OutputError: If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {shown(path)}: {_reason(error)}") from error
+
+
 def check_writable(path: Path) -> None:
     """Try whether `replacing(path)` can work, and leave nothing behind.
 

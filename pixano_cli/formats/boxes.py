@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from pixano_cli.annotations import Box, Category
 from pixano_cli.errors import UsageError
-from pixano_cli.formats.categories import METADATA_KEY, read_categories
+from pixano_cli.formats.categories import METADATA_KEY, parse_categories, read_categories
 from pixano_cli.formats.text import parse_json, shown
 
 _PARQUET_MAGIC = b"PAR1"
@@ -69,11 +70,12 @@ def read_box_categories(path: Path) -> tuple[Category, ...] | None:
         raise UsageError(f"cannot read boxes {shown(path)}: {error.strerror}") from error
     if not is_parquet:
         return read_categories(path)
-    from pyarrow import parquet as pq
-
-    metadata = pq.read_schema(path).metadata or {}
-    rows = parse_json(metadata.get(METADATA_KEY.encode(), b"{}"), path).get("categories")
-    return tuple(Category(**row) for row in rows) if rows else None
+    with _parquet(path) as file:
+        metadata = file.schema_arrow.metadata or {}
+    document = parse_json(metadata.get(METADATA_KEY.encode(), b"{}"), path)
+    if not isinstance(document, dict) or not document.get("categories"):
+        return None
+    return parse_categories(document, path)
 
 
 def _from_coco(document: Any, path: Path) -> Mapping[str, tuple[LabelledBox, ...]]:
@@ -162,14 +164,20 @@ def _by_image(
 
 
 def _from_parquet(path: Path) -> Iterator[tuple[str, list[LabelledBox]]]:
+    with _parquet(path) as file:
+        columns = _parquet_columns(file, path)
+        for batch in file.iter_batches(batch_size=_BATCH_IMAGES, columns=columns):
+            yield from _batch(batch, path)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet as pq
 
     try:
         with path.open("rb") as source, pq.ParquetFile(source) as file:
-            columns = _parquet_columns(file, path)
-            for batch in file.iter_batches(batch_size=_BATCH_IMAGES, columns=columns):
-                yield from _batch(batch, path)
+            yield file
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"cannot read Parquet {shown(path)}: {reason:.200}") from error

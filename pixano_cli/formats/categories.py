@@ -31,13 +31,17 @@ def read_categories(path: Path) -> tuple[Category, ...]:
     except OSError as error:
         raise UsageError(f"cannot read categories {shown(path)}: {error.strerror}") from error
     if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{"):
-        categories = _from_json(parse_json(content, path), path)
-    else:
-        categories = _from_text(content, path)
-    if not categories:
-        raise UsageError(f"{shown(path)} holds no categories")
-    _check_unique(categories, path)
-    return categories
+        return parse_categories(parse_json(content, path), path)
+    return _checked(_from_text(content, path), path)
+
+
+def parse_categories(document: Any, path: Path) -> tuple[Category, ...]:
+    """Read a label set from the JSON of a file: a list, or an object with `categories`.
+
+    Raises:
+        UsageError: As `read_categories`.
+    """
+    return _checked(_from_json(document, path), path)
 
 
 def category_row(category: Category) -> dict[str, Any]:
@@ -88,7 +92,9 @@ def _category(row: Any, where: str) -> Category:
     return Category(number, name, supercategory)
 
 
-def _check_unique(categories: tuple[Category, ...], path: Path) -> None:
+def _checked(categories: tuple[Category, ...], path: Path) -> tuple[Category, ...]:
+    if not categories:
+        raise UsageError(f"{shown(path)} holds no categories")
     numbers: set[int] = set()
     names: set[str] = set()
     for category in categories:
@@ -98,3 +104,4 @@ def _check_unique(categories: tuple[Category, ...], path: Path) -> None:
             raise UsageError(f"{shown(path)} has two categories named {category.name!r}")
         numbers.add(category.id)
         names.add(category.name)
+    return categories

@@ -34,6 +34,10 @@ class ProviderDownError(InferenceError):
     """The provider has been away for so long that there is no use in asking for anything."""
 
 
+class NotSentError(InferenceError):
+    """The provider was told to begin nothing more before it had begun with this."""
+
+
 class InferenceTimeoutError(InferenceError):
     """The provider did not answer in time."""
 

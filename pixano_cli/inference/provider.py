@@ -275,5 +275,11 @@ class InferenceProvider(ABC):
             f"provider {self.name!r} does not embed images: use another with --provider"
         )
 
+    def hold_back(self) -> None:  # noqa: B027 - most providers keep nobody waiting for long
+        """Begin nothing more: what waits for its turn, or to be tried again, is given up.
+
+        That raises NotSentError; what is under way goes on. Called in the event loop.
+        """
+
     async def aclose(self) -> None:  # noqa: B027 - most providers have nothing to close
         """Free models, connections and threads. Afterwards the provider is of no more use."""

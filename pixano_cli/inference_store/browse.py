@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
+from typing import Any
 
+import orjson
 from sqlalchemy import Connection, select
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import Store
+from pixano_cli.inference_store.filters import unindexed
 from pixano_cli.inference_store.inference import count_inferences, filter_inferences
 from pixano_cli.inference_store.models import (
     Inference,
@@ -129,3 +132,21 @@ def latest_vector(connection: Connection, model_id: str, data_hash: str) -> list
     )
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else [*from_bytes(found)]
+
+
+def latest_request(connection: Connection, model_id: str) -> dict[str, Any] | None:
+    """Return what was asked for the last embedding of a model that is recorded with a request.
+
+    See `annotate.identity.Request`. None if there is none, as of embeddings made by hand.
+    """
+    table, embeddings, requests = schema.inferences, schema.embeddings, schema.requests
+    joined = embeddings.join(table, table.c.id == embeddings.c.inference)
+    query = (
+        select(requests.c.request)
+        .select_from(joined.join(requests, table.c.request_key == requests.c.request_key))
+        .where(unindexed(table.c.model_id) == model_id, table.c.deleted_at.is_(None))
+        .order_by(embeddings.c.position.desc())
+        .limit(1)
+    )
+    request = connection.execute(query).scalar_one_or_none()
+    return None if request is None else dict(orjson.loads(request))

@@ -24,11 +24,14 @@ FILE_NAME = "file_name"
 FILES_A_PAGE = 100
 
 _table, _metadata, _embeddings = schema.inferences, schema.metadata, schema.embeddings
-_file_name = and_(
+
+NAMES_FILE = and_(
     _metadata.c.inference == _table.c.id,
     _metadata.c.key == literal_column(f"'{FILE_NAME}'"),
     _metadata.c.type == literal_column("'string'"),
 )
+"""Joins to an inference the row of metadata that names its file."""
+
 _name = func.coalesce(_metadata.c.value, _table.c.inference_id)
 _ROWS = (
     select(_table, _embeddings.c.vector)
@@ -63,7 +66,7 @@ def pages_by_file(
     """
     query = (
         select(_table.c.id, _name, _table.c.data_hash)
-        .select_from(_table.outerjoin(_metadata, _file_name))
+        .select_from(_table.outerjoin(_metadata, NAMES_FILE))
         .where(condition)
         .order_by(_name, _table.c.data_hash)
         .execution_options(**STREAMED)
@@ -84,7 +87,7 @@ def pages_by_file(
 
 def is_named(connection: Connection, condition: ColumnElement[bool], name: str) -> bool:
     """Return whether a record for which the condition holds is about a file of this name."""
-    query = select(_table.c.id).select_from(_table.outerjoin(_metadata, _file_name))
+    query = select(_table.c.id).select_from(_table.outerjoin(_metadata, NAMES_FILE))
     query = query.where(condition, _name == name)
     return connection.execute(query.limit(1)).first() is not None
 

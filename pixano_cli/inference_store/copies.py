@@ -8,22 +8,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, Row, select
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.by_file import FILE_NAME, file_urls
+from pixano_cli.inference_store.by_file import NAMES_FILE, file_urls
 
 T = TypeVar("T")
 
 CONTENTS_A_STATEMENT = 20_000
-"""The table of files has no index of contents: it is gone through once for so many."""
+"""Of so many what is known of the files is in memory at once."""
 
 _table, _metadata, _files = schema.inferences, schema.metadata, schema.files
-_file_name = and_(
-    _metadata.c.inference == _table.c.id,
-    _metadata.c.key == FILE_NAME,
-    _metadata.c.type == "string",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def read_copies(
     query = (
         select(_table.c.id, _table.c.inference_id, _table.c.data_hash, _table.c.data_source)
         .add_columns(_table.c.request_key, _metadata.c.value.label("file_name"))
-        .select_from(_table.outerjoin(_metadata, _file_name))
+        .select_from(_table.outerjoin(_metadata, NAMES_FILE))
     )
     about: dict[str, list[Row[Any]]] = {}
     for some in _parts(sorted(rows)):

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import process, schema, values
+from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.archive import Archived, write_archive
 from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.blobs import BlobStorage, FolderBlobs
@@ -43,7 +43,7 @@ from pixano_cli.inference_store.database import Store, now
 from pixano_cli.inference_store.filters import selected
 from pixano_cli.inference_store.models import ExportTask, NewExportTaskRequest
 from pixano_cli.inference_store.register import registered
-from pixano_cli.inference_store.retention import is_abandoned
+from pixano_cli.inference_store.task_owner import is_abandoned, this_process
 from pixano_cli.media.flight import url_of
 
 PENDING, RUNNING, COMPLETE, FAILED = "pending", "running", "complete", "failed"
@@ -90,7 +90,7 @@ def create_export_task(model_id: str, request_body: NewExportTaskRequest) -> Exp
                 "expected_count": 0,
                 "storage_key": _key(task_id),
                 "created_at": now(),
-                "owner": _owner(),
+                "owner": this_process(),
             },
         )
     try:
@@ -177,7 +177,7 @@ def _run(
 ) -> Archived:
     progress = _Progress(store, task_id)
     part = _part(store, task_id)
-    with reading(store) as connection, _disk_errors_told(store, part):
+    with _disk_errors_told(store, part), reading(store) as connection:
         # One connection to the end: it sees nothing of what is stored meanwhile.
         condition = chosen(connection)
         progress.begin(
@@ -194,6 +194,7 @@ def _run(
             metadata=request.include_custom_metadata,
             advance=progress.advance,
         )
+    with _disk_errors_told(store, part):
         if isinstance(blobs, FolderBlobs):
             _put_in_place(part, store.folder / _key(task_id))
         else:
@@ -320,11 +321,6 @@ def _end(store: Store, blobs: BlobStorage, task_ids: Sequence[str]) -> None:
 
 def _is_abandoned(row: Row[Any]) -> bool:
     return row.state in (PENDING, RUNNING) and is_abandoned(row.owner, row.created_at)
-
-
-def _owner() -> str:
-    pid = os.getpid()
-    return f"{process.host()} {pid} {process.started(pid) or ''}"
 
 
 def _url(store: Store, blobs: BlobStorage, row: Row[Any]) -> str | None:

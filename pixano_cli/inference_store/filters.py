@@ -39,10 +39,7 @@ from pixano_cli.inference_store.models import (
     MetadataFilterType,
     TimeWindowFilter,
 )
-from pixano_cli.inference_store.places import check_point as check_point
 from pixano_cli.inference_store.times import read_nanoseconds
-
-DEFAULT_LIMIT = 50
 
 SEVERAL = 20
 """Most values of a list that are looked up one by one, each in the order of an index."""
@@ -195,7 +192,7 @@ def search(model_id: str, filters: BaseInferenceFilter) -> Search:
             check = unindexed(_inferences.c.inference_action) == action
             parts.append(Part(check, [Way([listed])]))
     if filters.time_window_filter is not None:
-        common.append(_in_window(filters.time_window_filter))
+        common.append(in_window(_inferences.c.created_at, filters.time_window_filter))
     if filters.data_hash_filter is not None:
         digest = values.check_text("data_hash_filter", filters.data_hash_filter)
         by_hash = select(_inferences.c.id).where(_inferences.c.data_hash == digest)
@@ -211,10 +208,15 @@ def search(model_id: str, filters: BaseInferenceFilter) -> Search:
     return Search(model_id, common, parts)
 
 
-def _in_window(window: TimeWindowFilter) -> _Condition:
+def in_window(created_at: ColumnElement[int], window: TimeWindowFilter) -> _Condition:
+    """Return the condition that something was created in a window.
+
+    Raises:
+        StoreError: If a time is not valid.
+    """
     start = 0 if window.start is None else -(-read_nanoseconds(window.start) // 1000)
     end = now() if window.end is None else read_nanoseconds(window.end) // 1000
-    return _inferences.c.created_at.between(start, end)
+    return created_at.between(start, end)
 
 
 def _with_metadata(model_id: str, asked: MetadataFilter) -> Part:
@@ -273,10 +275,29 @@ def _compared(table: Table, kind: str, symbol: str, operand: _Operand) -> list[_
 
     if not isinstance(operand, frozenset):
         return compare(symbol, operand)
-    found = [stretch for each in sorted(operand) for stretch in compare("=", each)]
-    if len(found) <= SEVERAL:
-        return found
-    return [_Stretch(or_(*(stretch.condition for stretch in found)))]
+    if len(operand) <= SEVERAL:
+        return [stretch for each in sorted(operand) for stretch in compare("=", each)]
+    return _one_of(table, kind, sorted(operand))
+
+
+def _one_of(table: Table, kind: str, operands: Sequence[values.Comparable]) -> list[_Stretch]:
+    """Compare with many values: with lists, for SQLite takes no more than 1,000 alternatives.
+
+    What is compared whole says by itself what is indexed of it, so two lists do for pairs.
+    """
+    pairs: Sequence[tuple[Any, str | None]]
+    if kind == "string":
+        column, whole = table.c.start, table.c.value
+        pairs = [_indexed_text(each) for each in operands]
+    else:
+        column, whole = table.c.number, table.c.digits
+        pairs = [values.comparable_number(each) for each in operands]
+    plain = [indexed for indexed, rest in pairs if rest is None]
+    longer = {rest: indexed for indexed, rest in pairs if rest is not None}
+    found = [_Stretch(column.in_(plain))] if plain else []
+    if longer:
+        found.append(_Stretch(and_(column.in_({*longer.values()}), whole.in_(longer))))
+    return found
 
 
 def _compared_text(
@@ -286,9 +307,14 @@ def _compared_text(
 
     Where the operand is shorter than a start, that says all.
     """
+    indexed, text = _indexed_text(operand)
+    return _stretches(start, symbol, indexed, None if text is None else (column, text))
+
+
+def _indexed_text(operand: Any) -> tuple[str, str | None]:
+    """Return what is indexed of a text, and the whole if that may say more."""
     text = values.check_text("metadata filter value", operand)
-    whole = (column, text) if len(text) >= values.START else None
-    return _stretches(start, symbol, text[: values.START], whole)
+    return text[: values.START], text if len(text) >= values.START else None
 
 
 def _compared_number(table: Table, symbol: str, operand: Any) -> list[_Stretch]:

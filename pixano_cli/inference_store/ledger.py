@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import shuffle
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Status = Literal["pending", "processed", "cached", "failed"]
+Order = Literal["ascending", "descending", "random"]
 PAGE = 500
 
 # Made once: they are executed for every image, and take longer to make than to execute.
@@ -149,10 +151,13 @@ def recall_digests(store: Store, items: Sequence[Item]) -> list[Item]:
     ]
 
 
-def pages(store: Store, run_id: str, *statuses: Status) -> Iterator[list[Item]]:
+def pages(
+    store: Store, run_id: str, *statuses: Status, order: Order = "ascending"
+) -> Iterator[list[Item]]:
     """Yield a run's items with one of the statuses in order of name, a page at a time.
 
-    No statement stays open between two pages, so the items may change meanwhile.
+    No statement stays open between two pages, so the items may change meanwhile. In random order
+    only the items of a page are.
     """
     items = schema.items
     query = (
@@ -166,19 +171,26 @@ def pages(store: Store, run_id: str, *statuses: Status) -> Iterator[list[Item]]:
             items.c.prompts,
         )
         .where(items.c.run_id == run_id, items.c.status.in_(statuses))
-        .order_by(items.c.file_name)
+        .order_by(items.c.file_name.desc() if order == "descending" else items.c.file_name)
         .limit(PAGE)
     )
     last: str | None = None
     while True:
-        page_query = query if last is None else query.where(items.c.file_name > last)
+        page_query = query
+        if last is not None:
+            is_next = (
+                items.c.file_name < last if order == "descending" else items.c.file_name > last
+            )
+            page_query = query.where(is_next)
         with store.read() as connection:
             page = [Item(*row) for row in connection.execute(page_query)]
+        last = page[-1].file_name if page else None
+        if order == "random":
+            shuffle(page)
         if page:
             yield page
         if len(page) < PAGE:
             return
-        last = page[-1].file_name
 
 
 def count_items(store: Store, run_id: str) -> dict[Status, int]:

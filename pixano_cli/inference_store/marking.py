@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, delete, select, update
 
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.database import Store, now
-from pixano_cli.inference_store.filters import selected
+from pixano_cli.inference_store.database import STREAMED, Store, now
+from pixano_cli.inference_store.filters import search, selected
 from pixano_cli.inference_store.metadata import check_metadata
 from pixano_cli.inference_store.models import BaseInferenceFilter, Metadata
 from pixano_cli.inference_store.records import insert_metadata
@@ -76,20 +77,16 @@ def _pages(
 ) -> Iterator[tuple[Connection, list[int]]]:
     """Yield rows of the records that pass, a page at a time, each in a transaction to write in.
 
-    A change may make a record pass no longer, or pass at last: so one is known by its row.
+    They are chosen once, and those of a page looked at again: others may change them meanwhile.
     """
-    last = -1
-    while True:
+    ids = select(_table.c.id)
+    query = ids.where(selected(model_id, filters)).order_by(_table.c.id)
+    with store.read() as connection:
+        chosen = array("q", connection.execute(query, execution_options=STREAMED).scalars())
+    passing = search(model_id, filters).on_sight
+    for start in range(0, len(chosen), PAGE):
+        page = _table.c.id.in_(chosen[start : start + PAGE])
         with store.write() as connection:
-            query = (
-                select(_table.c.id)
-                .where(selected(model_id, filters), _table.c.id > last)
-                .order_by(_table.c.id)
-                .limit(PAGE)
-            )
-            rows = list(connection.execute(query).scalars())
+            rows = list(connection.execute(ids.where(page, passing)).scalars())
             if rows:
                 yield connection, rows
-                last = rows[-1]
-        if len(rows) < PAGE:
-            return

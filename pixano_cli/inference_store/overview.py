@@ -92,7 +92,7 @@ def models_overview(connection: Connection) -> list[ModelOverview]:
     every, deleted = count(), count(hidden)
     kept, kept_and_hidden = count(table.c.is_protected), count(table.c.is_protected, hidden)
     found = []
-    for model in connection.execute(select(models).order_by(models.c.model_id)):
+    for model in connection.execute(select(models)):
         name = model.model_id
         times = connection.execute(select(*_first_and_last(name))).one()
         first, last = _either(min, times[:2]), _either(max, times[2:])

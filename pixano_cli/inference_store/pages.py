@@ -30,15 +30,15 @@ from sqlalchemy import (
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.filters import DEFAULT_LIMIT, Search, Way, all_of, search
+from pixano_cli.inference_store.filters import Search, Way, all_of, search
 from pixano_cli.inference_store.models import (
     BaseInferenceFilter,
     Pagination,
     PaginationEmbeddingSortField,
     PaginationGranularInferenceSortField,
-    PaginationSortDirection,
     PaginationSortField,
 )
+from pixano_cli.inference_store.pagination import LARGEST_INT, Page, read_page
 
 FEW = 2_000
 """So many inferences are looked at one by one in less time than a person notices."""
@@ -55,43 +55,9 @@ LARGEST_PAGE = 2_000
 SIZES = (256, 4_096, 65_536)
 """How many ids of an index are tried, one after the other."""
 
-_LARGEST_INT = 2**63 - 1
 _table = schema.inferences
 _elements = schema.elements
 _models = schema.models
-
-
-class Page(NamedTuple):
-    """A part of what passes, in order of a field."""
-
-    field: str
-    is_descending: bool
-    limit: int
-    offset: int
-
-    @property
-    def end(self) -> int:
-        """How many pass up to the last one of the page."""
-        return self.limit + self.offset
-
-
-def read_page(pagination: Pagination | None) -> Page:
-    """Return what the pagination asks for, with the defaults.
-
-    Raises:
-        StoreError: If limit or offset is negative.
-    """
-    asked = pagination or Pagination()
-    limit = DEFAULT_LIMIT if asked.limit is None else asked.limit
-    offset = asked.offset or 0
-    if limit < 0 or offset < 0:
-        raise StoreError(f"limit {limit} and offset {offset}: neither can be negative")
-    return Page(
-        str(PaginationSortField.CREATED_AT.value if asked.sort is None else asked.sort),
-        asked.direction == PaginationSortDirection.DESCENDING,
-        min(limit, _LARGEST_INT),
-        min(offset, _LARGEST_INT),
-    )
 
 
 def find_page(
@@ -265,7 +231,7 @@ class _Span(NamedTuple):
     last: int
 
 
-_ALL = _Span(0, _LARGEST_INT)
+_ALL = _Span(0, LARGEST_INT)
 
 
 class _Dated(NamedTuple):

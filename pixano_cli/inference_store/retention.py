@@ -40,8 +40,7 @@ from pixano_cli.inference_store.database import Store, now
 from pixano_cli.inference_store.models import DeleteAction
 from pixano_cli.inference_store.models import RetentionTaskState as State
 from pixano_cli.inference_store.removal import BATCH, clear_inputs, hide, remove
-from pixano_cli.inference_store.task_owner import is_abandoned as is_abandoned
-from pixano_cli.inference_store.task_owner import this_process
+from pixano_cli.inference_store.task_owner import is_abandoned, this_process
 
 HOUR_US = 3_600_000_000
 PAGE = 10_000

@@ -10,21 +10,18 @@ from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema, values
 from pixano_cli.inference_store.arguments import checked
 from pixano_cli.inference_store.connection import blobs_of, current_store, reading, writing
-from pixano_cli.inference_store.database import now
-from pixano_cli.inference_store.filters import DEFAULT_LIMIT
+from pixano_cli.inference_store.filters import in_window
 from pixano_cli.inference_store.models import (
     NewGetRetentionTasksRequest,
     NewRetentionTaskRequest,
-    Pagination,
-    PaginationSortDirection,
     PaginationSortField,
     RetentionTask,
     RetentionTaskState,
 )
+from pixano_cli.inference_store.pagination import read_page
 from pixano_cli.inference_store.retention import begin, end_abandoned, run
-from pixano_cli.inference_store.times import from_microseconds, read_nanoseconds
+from pixano_cli.inference_store.times import from_microseconds
 
-_LARGEST_INT = 2**63 - 1
 _table = schema.retention_tasks
 
 
@@ -94,24 +91,13 @@ def filter_retention_tasks(
     if asked.state_filter is not None:
         query = query.where(_table.c.state == RetentionTaskState(asked.state_filter).value)
     if asked.time_window_filter is not None:
-        start, end = asked.time_window_filter.start, asked.time_window_filter.end
-        query = query.where(
-            _table.c.created_at.between(
-                0 if start is None else -(-read_nanoseconds(start) // 1000),
-                now() if end is None else read_nanoseconds(end) // 1000,
-            )
-        )
-    page = asked.pagination or Pagination()
-    limit = DEFAULT_LIMIT if page.limit is None else page.limit
-    offset = page.offset or 0
-    if limit < 0 or offset < 0:
-        raise StoreError(f"limit {limit} and offset {offset}: neither can be negative")
-    if page.sort not in (None, PaginationSortField.CREATED_AT.value):
-        raise StoreError(f"retention tasks cannot be sorted by {page.sort}: use created_at")
+        query = query.where(in_window(_table.c.created_at, asked.time_window_filter))
+    page = read_page(asked.pagination)
+    if page.field != PaginationSortField.CREATED_AT:
+        raise StoreError(f"retention tasks cannot be sorted by {page.field}: use created_at")
     time = _table.c.created_at
-    descending = page.direction == PaginationSortDirection.DESCENDING
-    query = query.order_by(time.desc() if descending else time.asc(), _table.c.id)
-    query = query.limit(min(limit, _LARGEST_INT)).offset(min(offset, _LARGEST_INT))
+    query = query.order_by(time.desc() if page.is_descending else time.asc(), _table.c.id)
+    query = query.limit(page.limit).offset(page.offset)
     end_abandoned(current_store())
     with reading() as connection:
         return [_task(row) for row in connection.execute(query)]

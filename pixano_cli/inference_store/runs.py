@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import STREAMED, Store, now
-from pixano_cli.inference_store.ledger import insert_new
+from pixano_cli.inference_store.ledger import Order, insert_new
 from pixano_cli.inference_store.process import host, is_alive
 
 # A run that left no word for this long is dead, wherever it was started.
@@ -25,6 +25,28 @@ class Run:
 
     run_id: str
     job: Mapping[str, Any]
+
+
+def free_order(connection: Connection) -> Order:
+    """Return an order of work that no other run has that is under way.
+
+    Two that go towards each other ask twice only for what they meet at, where two that go the same
+    way may ask for everything twice.
+    """
+    runs = schema.runs
+    begun = connection.execute(
+        select(runs).where(
+            runs.c.finished_at.is_(None), runs.c.started_at >= now() - ABANDONED_AFTER_US
+        )
+    )
+    this_host, this_process = host(), os.getpid()
+    taken = {
+        orjson.loads(run.job).get("order")
+        for run in begun
+        if run.host != this_host or (run.pid != this_process and is_alive(run.pid))
+    }
+    orders: tuple[Order, ...] = ("ascending", "descending")
+    return next((order for order in orders if order not in taken), "random")
 
 
 def begin_run(connection: Connection, run_id: str, job_key: str, job: Mapping[str, Any]) -> None:

@@ -271,6 +271,7 @@ files = Table(
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
+    Index("ix_files_content", "sha256"),
     sqlite_with_rowid=False,
 )
 

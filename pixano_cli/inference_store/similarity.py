@@ -26,7 +26,8 @@ from pixano_cli.inference_store.models import (
     Pagination,
     PaginationEmbeddingSortField,
 )
-from pixano_cli.inference_store.pages import Page, count_passing, find_rows, read_page, way_to_few
+from pixano_cli.inference_store.pages import count_passing, find_rows, way_to_few
+from pixano_cli.inference_store.pagination import Page, read_page
 from pixano_cli.inference_store.register import registered_size
 from pixano_cli.inference_store.vector_file import DamagedError, Integers
 from pixano_cli.inference_store.vectors import discard_vectors, doubles, open_vectors, streamed

@@ -173,8 +173,7 @@ def _flaws(connection: Connection, rows: Sequence[Any]) -> Iterator[_Flaw]:
         except (ValueError, TypeError, KeyError, AttributeError):
             yield _Flaw(row, ANSWER)
         else:
-            is_list = row.data is not None
-            if (row.version == "v2") != is_list or (is_list and row.vector_size is not None):
+            if row.data is not None and row.vector_size is not None:
                 yield _Flaw(row, ANSWER)
             if elements.get(row.id, []) != expected:
                 yield _Flaw(row, ELEMENTS)
@@ -190,12 +189,14 @@ def _flaws(connection: Connection, rows: Sequence[Any]) -> Iterator[_Flaw]:
 
 
 def _elements_of(row: Any) -> list[_Element]:
-    """Return the elements that an answer has.
+    """Return the elements that an answer has; a text, or whatever else is no list, has none.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: If it is none.
+        ValueError, TypeError, KeyError, AttributeError: If it is none, or not of its version.
     """
-    if row.data is None:
+    if row.version != "v2":
+        if row.data is not None and any("label" in each for each in orjson.loads(row.data)):
+            raise ValueError("elements in an answer without")
         return []
     found = []
     for position, element in enumerate(orjson.loads(row.data)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from urllib.parse import unquote_to_bytes
 
 from pixano_cli.errors import MediaReadError
 from pixano_cli.media.identity import read_file
+
+_URL = re.compile(r"(?i)data:|[a-z][a-z0-9+.-]*://")
 
 _held: dict[str, list[bytes]] = {}
 _lock = threading.Lock()
@@ -92,6 +95,13 @@ def read_url(url: str) -> bytes:
         f"cannot read {_shown(url)}: only file:// and data: URLs can be used here, "
         "so download the image first"
     )
+
+
+def url_of_image(image: str | Path) -> str:
+    """Return the URL of an image that is given by one, or by its path."""
+    if isinstance(image, str) and _URL.match(image):
+        return image
+    return url_of(Path(image))
 
 
 def _data_of(url: str) -> bytes:

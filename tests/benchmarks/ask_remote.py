@@ -1,17 +1,19 @@
 """Ask a server for the vectors of as many images as wanted, and tell how long that took.
 
-`python ask_remote.py URL REQUESTS` prints JSON: seconds, and processor seconds of this process.
+`python ask_remote.py URL REQUESTS [CONCURRENCY]` prints JSON: seconds, and processor seconds of
+this process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import sys
 from time import perf_counter, process_time
 
-from pictures import SAMPLES
+from PIL import Image
 
 from pixano_cli.inference import get_provider
 from pixano_cli.inference.embedding import ImageEmbeddingInput
@@ -21,11 +23,11 @@ from pixano_cli.inference.providers.openai import OpenAIProvider
 WORKERS = 72
 
 
-async def ask(url: str, count: int) -> dict[str, float]:
+async def ask(url: str, count: int, concurrency: int | None = None) -> dict[str, float]:
     """Ask from several coroutines, as the engine does, and measure from the first on."""
-    provider = get_provider("openai", url=url)
+    provider = get_provider("openai", url=url, concurrency=concurrency)
     assert isinstance(provider, OpenAIProvider)
-    image = base64.b64encode((SAMPLES / "rocket.jpg").read_bytes()[:0] + _tiny()).decode()
+    image = base64.b64encode(_picture()).decode()
     request = ImageEmbeddingInput(image=f"data:image/png;base64,{image}", model="m")
     left = iter(range(count))
 
@@ -42,15 +44,12 @@ async def ask(url: str, count: int) -> dict[str, float]:
         await provider.aclose()
 
 
-def _tiny() -> bytes:
-    import io
-
-    from PIL import Image
-
+def _picture() -> bytes:
     made = io.BytesIO()
     Image.new("RGB", (32, 24), (9, 99, 199)).save(made, "PNG")
     return made.getvalue()
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(ask(sys.argv[1], int(sys.argv[2])))))
+    address, requests, *at_once = sys.argv[1:]
+    print(json.dumps(asyncio.run(ask(address, int(requests), *map(int, at_once)))))

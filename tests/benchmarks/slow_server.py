@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 VECTOR = {"data": [{"embedding": [0.25, 0.5, 1.0, 0.125]}], "usage": {"total_tokens": 1}}
@@ -50,6 +51,11 @@ class Shop:
     answered: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     first: float | None = None
+    answers: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write down all answers once."""
+        self.answers = {what: json.dumps(each) for what, each in ANSWERS[self.speaks].items()}
 
     def note(self, what: str, which: str) -> None:
         """Write a line of the log, at once."""
@@ -85,23 +91,24 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer each request that is there with its whole body."""
         self._received += data
-        while len(self._received) >= self._wanted and b"\r\n\r\n" in self._received[:16384]:
-            head, _, _ = bytes(self._received[:16384]).partition(b"\r\n\r\n")
-            lines = head.decode("latin-1").split("\r\n")
-            length = next(
-                (int(each[15:]) for each in lines if each.lower().startswith("content-length:")), 0
-            )
-            self._wanted = len(head) + 4 + length
+        while len(self._received) >= self._wanted:
+            end = self._received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self._received[:end]).decode("latin-1")
+            at = head.lower().find("\r\ncontent-length:")
+            length = 0 if at < 0 else int(head[at + 17 :].partition("\r")[0])
+            self._wanted = end + 4 + length
             if len(self._received) < self._wanted:
                 return
-            body = bytes(self._received[len(head) + 4 : self._wanted])
+            body = bytes(self._received[end + 4 : self._wanted])
             del self._received[: self._wanted]
             self._wanted = 0
-            self._ask(lines[0].rpartition(" ")[0], body)
+            self._ask(head.partition(" HTTP/")[0], body)
 
     def _ask(self, what: str, body: bytes) -> None:
         shop = self._shop
-        answer = shop.stats() if what == "GET /stats" else ANSWERS[shop.speaks].get(what)
+        answer = shop.stats() if what == "GET /stats" else shop.answers.get(what)
         if answer is None or what.startswith("GET"):
             self._send(404 if answer is None else 200, answer)
             return
@@ -126,13 +133,16 @@ class Connection(asyncio.Protocol):
         self._send(200, answer)
 
     def _send(self, status: int, answer: Any, retry_after: str | None = None) -> None:
-        body = json.dumps(answer).encode()
-        wait = f"Retry-After: {retry_after}\r\n" if retry_after else ""
-        head = (
-            f"HTTP/1.1 {status} S\r\nContent-Type: application/json\r\n{wait}"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        self._transport.write(head.encode() + body)
+        body = answer if isinstance(answer, str) else json.dumps(answer)
+        self._transport.write(_message(status, body, retry_after))
+
+
+@lru_cache(16)
+def _message(status: int, body: str, retry_after: str | None) -> bytes:
+    wait = f"Retry-After: {retry_after}\r\n" if retry_after else ""
+    kind = "Content-Type: application/json"
+    head = f"HTTP/1.1 {status} S\r\n{kind}\r\n{wait}Content-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
 
 
 async def serve(shop: Shop, port: int) -> None:

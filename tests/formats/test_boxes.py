@@ -15,7 +15,7 @@ from pyarrow import parquet as pq
 
 from pixano_cli.annotations import AnnotatedImage, Box
 from pixano_cli.errors import UsageError
-from pixano_cli.formats.boxes import LabelledBox, read_boxes
+from pixano_cli.formats.boxes import LabelledBox, read_box_categories, read_boxes
 from pixano_cli.formats.coco import write_coco
 from pixano_cli.formats.parquet import write_parquet
 
@@ -222,3 +222,32 @@ def test_a_broken_parquet_file_is_said(tmp_path: Path, keep: int) -> None:
     with pytest.raises(UsageError, match="cannot read Parquet") as caught:
         read_boxes(path)
     assert "\n" not in str(caught.value)
+
+
+def labelled(path: Path, metadata: object) -> Path:
+    schema = pa.schema([("file_name", pa.string())])
+    schema = schema.with_metadata({"pixano": json.dumps(metadata)})
+    pq.write_table(schema.empty_table(), path)
+    return path
+
+
+def test_label_set_of_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.parquet"
+    write_parquet([], path, CATEGORIES, PROVENANCE)
+    assert read_box_categories(path) == tuple(CATEGORIES)
+    for none in ({}, [], "text", {"categories": []}):
+        assert read_box_categories(labelled(path, none)) is None
+
+
+@pytest.mark.parametrize("rows", [[{"x": 1}], ["cat"], {"cat": 1}, [{"id": 1, "name": ""}]])
+def test_a_label_set_of_another_form_is_refused(tmp_path: Path, rows: object) -> None:
+    path = labelled(tmp_path / "boxes.parquet", {"categories": rows})
+    with pytest.raises(UsageError, match=r"boxes\.parquet"):
+        read_box_categories(path)
+
+
+def test_a_damaged_parquet_file_has_no_label_set(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(UsageError, match="cannot read Parquet"):
+        read_box_categories(path)

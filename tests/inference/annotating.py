@@ -23,6 +23,7 @@ from .remote import png
 
 CHAT = "/v1/chat/completions"
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+LISTING = answer({"data": [{"id": "seer"}]})
 PATIENCE_S = 60.0
 
 
@@ -100,7 +101,7 @@ def seer(certificate: str | None = None, port: int = 0) -> Iterator[Seer]:
     """Run a server with the one model."""
     with own_server(certificate, port) as own:
         model = Seer(own)
-        own.on("/v1/models", answer({"data": [{"id": "seer"}]}))
+        own.on("/v1/models", LISTING)
         own.on(CHAT, model.reply)
         yield model
 
@@ -116,7 +117,8 @@ class Done:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The summary that --json prints."""
-        return json.loads(self.out)
+        found: dict[str, Any] = json.loads(self.out)
+        return found
 
     @property
     def counts(self) -> tuple[int, int, int, int]:

@@ -13,9 +13,8 @@ from .own_server import Handler
 
 def main(port: str, log: str, takes: str) -> None:
     """Serve until the end."""
-    with seer(port=int(port)) as model:
+    with seer(port=int(port)) as model, Path(log).open("a", buffering=1) as note:
         model.takes = float(takes)
-        note = Path(log).open("a", buffering=1)
 
         def reply(handler: Handler) -> None:
             digest = digest_in(handler.body)

@@ -204,9 +204,7 @@ def test_a_fault_that_passes(case: Case, fault: Reply) -> None:
         *("10-mb", "html", "413", "422"),
     ],
 )
-def test_a_fault_of_one_image(
-    case: Case, fault: Reply, kind: str, told: str, tries: int
-) -> None:
+def test_a_fault_of_one_image(case: Case, fault: Reply, kind: str, told: str, tries: int) -> None:
     poor = case.digests[2]
     case.server.again[poor] = fault
     limit = ["--timeout", "0.5"] if kind == "InferenceTimeoutError" else []
@@ -231,6 +229,25 @@ def test_a_fault_that_is_allowed(case: Case) -> None:
     assert done.counts == (COUNT, COUNT - 1, 0, 1)
     assert "failed (infer): 0000.png: " in done.err
     case.check_once_it_is_over(1, COUNT)
+
+
+@pytest.mark.parametrize("fault", [answer({}, 500), break_off, answer({"data": []})])
+def test_vectors_that_are_asked_for_once(case: Case, fault: Reply) -> None:
+    vector = answer({"data": [{"embedding": [0.25, 0.5]}]})
+    case.server.own.on("/v1/embeddings", vector, vector, fault, vector)
+    asked = case.work.command(
+        "--provider", "openai", "--url", case.server.url, task="embed", out="v.parquet"
+    )
+    done = case.command(*asked)
+    assert done.code == 3, done.err
+    assert done.counts == (COUNT, COUNT - 1, 0, 1)
+    [failed] = case.work.failed("v.parquet")
+    assert failed["stage"] == "infer"
+    assert case.server.url in failed["message"]
+    assert case.server.own.paths().count("/v1/embeddings") == COUNT
+    assert case.command(*asked).counts == (COUNT, 1, COUNT - 1, 0)
+    assert case.command(*asked).counts == (COUNT, 0, COUNT, 0)
+    assert case.server.own.paths().count("/v1/embeddings") == COUNT + 1
 
 
 # Boxes.
@@ -302,9 +319,7 @@ def test_a_redirection_to_another_host(case: Case) -> None:
 def test_a_server_that_has_moved(case: Case) -> None:
     with own_server() as old:
         old.on("/v1/models", answer({}, 301, Location=f"{case.server.url}/v1/models"))
-        done = case.command(
-            *case.work.command("--provider", "openai", "--url", old.url)
-        )
+        done = case.command(*case.work.command("--provider", "openai", "--url", old.url))
         assert done.code == 1
         assert f"sends on to {case.server.url}/v1, where nothing was sent" in done.err
         assert len(done.err.splitlines()) == 1

@@ -23,6 +23,7 @@ from pixano_cli.inference_store import archive, export_task, schema
 from pixano_cli.inference_store.archive import archived_annotation
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.export_task import create_export_task, get_export_task, sweep
+from pixano_cli.inference_store.task_owner import this_process
 from pixano_cli.media.flight import path_of, url_of
 
 from . import s3_server
@@ -558,7 +559,7 @@ def _abandon(store: istore.Store, task_id: str) -> None:
     """Let a task look as its process's death leaves it."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    owner = export_task._owner().rsplit(" ", 2)[0] + f" {gone.pid} 0"
+    owner = this_process().rsplit(" ", 2)[0] + f" {gone.pid} 0"
     with store.write() as connection:
         connection.execute(
             update(schema.export_tasks)
@@ -594,3 +595,14 @@ def test_two_exports_at_once(filled: istore.Store) -> None:
         thread.join()
     assert len({path_to(task).read_bytes() for task in tasks}) == 1
     assert len(_left(filled)) == 4
+
+
+def test_files_of_a_content_are_listed_by_an_index(store: istore.Store) -> None:
+    # An archive asks for them page by page.
+    with store.read() as connection:
+        if connection.dialect.name == "postgresql":
+            pytest.skip("it plans by how many there are")
+        plan = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT sha256, url FROM files WHERE sha256 IN ('a', 'b')"
+        )
+        assert "ix_files_content" in "".join(row[-1] for row in plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -405,3 +406,27 @@ def test_metadata_of_a_large_page(store: istore.Store) -> None:
         create(f"{index:03d}", None, metadata={"n": ("int", str(index))})
     page = istore.filter_inferences(MODEL_ID, search(istore.Pagination(limit=1000)))
     assert [(each.metadata or [])[0].value for each in page] == [str(n) for n in range(505)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "others"),
+    [
+        ("int", "7", range(10, 3_000)),
+        # Of these a double does not hold all digits.
+        ("int", str(10**20 + 7), range(10**20 + 10, 10**20 + 3_000)),
+        ("float", "0.5", range(10, 3_000)),
+        ("string", "7", range(10, 3_000)),
+        ("string", "x" * 300 + "7", [f"{'x' * 300}{each}" for each in range(10, 300)]),
+    ],
+    ids=["int", "large-int", "float", "string", "long-string"],
+)
+def test_one_of_very_many_values(
+    store: istore.Store, kind: str, stored: str, others: Sequence[object]
+) -> None:
+    create("a", metadata={"k": (kind, stored)})
+    create("b", metadata={"k": (kind, stored + "0000001")})
+    without = ",".join(map(str, others))
+    assert found(**where("k", "in", kind, f"[{without}]")) == []
+    assert found(**where("k", "in", kind, f"[{without},{stored}]")) == ["a"]
+    request = search(**where("k", "in", kind, f"[{without},{stored}]"))
+    assert istore.count_inferences(MODEL_ID, request) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pixano_cli import inference_store as istore
@@ -90,3 +92,36 @@ def test_what_databases_cannot_hold_is_refused(five: istore.Store) -> None:
     with pytest.raises(StoreError, match="NUL"):
         tag(five, MODEL_ID, ALL, [Metadata(key="a\0", type="string", value="")])
     assert len(istore.get_metadata(MODEL_ID, "0")) == 1
+
+
+def test_a_filter_is_asked_once_for_all(
+    five: istore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Asked for each page, it takes the square of the time.
+    asked = []
+    kept_selected = marking.selected
+
+    def selected(*args: Any) -> Any:
+        asked.append(args)
+        return kept_selected(*args)
+
+    monkeypatch.setattr(marking, "selected", selected)
+    assert protect(five, MODEL_ID, ALL, protected=True) == 5
+    assert len(asked) == 1
+
+
+def test_what_is_deleted_or_changed_meanwhile_is_not_marked(
+    five: istore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_search = marking.search
+
+    def search(*args: Any) -> Any:
+        # What is chosen first is looked at again when its turn comes.
+        istore.delete_inference(MODEL_ID, "1")
+        istore.delete_metadata(MODEL_ID, "3", "split")
+        return kept_search(*args)
+
+    monkeypatch.setattr(marking, "search", search)
+    added = [Metadata(key="seen", type="int", value="1")]
+    assert tag(five, MODEL_ID, has("split", "train"), added) == 3
+    assert [each.key for each in istore.get_metadata(MODEL_ID, "3")] == []

@@ -18,9 +18,9 @@ from sqlalchemy import delete, update
 
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import pages, schema, similarity
+from pixano_cli.inference_store import pages, runs, schema, similarity
+from pixano_cli.inference_store.browse import latest_request, latest_vector
 from pixano_cli.inference_store.records import Record, insert_records
-from pixano_cli.inference_store.similar_images import Similar, similar
 
 from .requests import create, registration
 
@@ -391,50 +391,12 @@ class TestWhatIsAsked:
             istore.filter_inferences(model_id, request.model_copy(update={"pagination": page}))
 
 
-class TestSimilar:
-    @pytest.fixture
-    def model_id(self, store: istore.Store) -> str:
-        model_id = new_model()
-        rows = [
-            Embedded(istore.get_data_hash(name.encode()), vector, "s", name)
-            for name, vector in {
-                "cat": (1.0, 0.0, 0.0),
-                "kitten": (0.9, 0.1, 0.0),
-                "car": (0.0, 0.0, 1.0),
-            }.items()
-        ]
-        put(store, model_id, rows)
-        return model_id
+class TestLatest:
+    """What is known of an image, to search for those like it."""
 
-    def test_an_image_of_the_store_is_looked_up(self, store: istore.Store, model_id: str) -> None:
-        found = similar(store, model_id, b"kitten", never, limit=2)
-        assert [each.distance for each in found] == [0, pytest.approx(1 - 0.9 / math.sqrt(0.82))]
-        cat = istore.get_data_hash(b"cat")
-        assert found[1] == Similar(f"{cat}.jpg", cat, found[1].distance)
-
-    def test_another_image_is_embedded(self, store: istore.Store, model_id: str) -> None:
-        given: list[bytes] = []
-
-        def embed(data: bytes) -> Sequence[float]:
-            given.append(data)
-            return np.array([0.0, 0.0, 2.0], np.float32)  # type: ignore[return-value]
-
-        found = similar(store, model_id, b"truck", embed, metric="l2", limit=1)
-        assert given == [b"truck"]
-        car = istore.get_data_hash(b"car")
-        assert found == [Similar(f"{car}.jpg", car, 1.0)]
-
-    def test_filters_apply(self, store: istore.Store, model_id: str) -> None:
-        only = istore.BaseInferenceFilter(data_hash_filter=istore.get_data_hash(b"car"))
-        found = similar(store, model_id, b"cat", never, filters=only)
-        assert [each.distance for each in found] == [1]
-
-    def test_a_hidden_embedding_is_not_used(self, store: istore.Store, model_id: str) -> None:
-        remove(store, model_id, [istore.get_data_hash(b"cat")], softly=True)
-        found = similar(store, model_id, b"cat", lambda _: [0.0, 0.0, 1.0])
-        assert [each.distance for each in found] == [0, 1]
-
-    def test_of_several_requests_one_is_meant(self, store: istore.Store) -> None:
+    def test_of_several_vectors_it_is_the_last_that_is_to_be_seen(
+        self, store: istore.Store
+    ) -> None:
         model_id = new_model()
         digest = istore.get_data_hash(b"cat")
         with store.write() as connection:
@@ -445,14 +407,29 @@ class TestSimilar:
                     request_key=name,
                 )
                 insert_records(connection, [record])
-        for request_key, nearest in ((None, "new"), ("old", "old"), ("new", "new")):
-            found = similar(store, model_id, b"cat", never, request_key=request_key)
-            assert (found[0].inference_id, found[0].file_name) == (nearest, None)
 
-    def test_an_unregistered_model_is_refused(self, store: istore.Store) -> None:
-        with pytest.raises(StoreError, match="not registered"):
-            similar(store, "nobody", b"cat", never)
+        def latest(data_hash: str = digest) -> list[float] | None:
+            with store.read() as connection:
+                return latest_vector(connection, model_id, data_hash)
 
+        assert latest() == [0.0, 1.0, 0.0]
+        remove(store, model_id, ["new"], softly=True)
+        assert latest() == [1.0, 0.0, 0.0]
+        assert latest("another") is None
 
-def never(_: bytes) -> Sequence[float]:
-    raise AssertionError("it is in the store")
+    def test_the_last_request_is_of_this_model(self, store: istore.Store) -> None:
+        model_id = new_model()
+        with store.write() as connection:
+            assert latest_request(connection, model_id) is None
+            for name in ("first", "second", "by hand"):
+                key = None if name == "by hand" else f"{model_id} {name}"
+                if key is not None:
+                    runs.keep_request(connection, key, {"provider": name})
+                record = Record(
+                    *(model_id, name, "Image Embedding", "embed", name, 1),
+                    embedding=[1.0, 0.0, 0.0],
+                    request_key=key,
+                )
+                insert_records(connection, [record])
+            assert latest_request(connection, model_id) == {"provider": "second"}
+            assert latest_request(connection, "another") is None

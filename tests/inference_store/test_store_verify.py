@@ -32,6 +32,7 @@ from pixano_cli.inference_store.models import (
     NewRetentionPolicyRequest,
     NewRetentionTaskRequest,
 )
+from pixano_cli.inference_store.records import Record, insert_records
 from pixano_cli.inference_store.retention_policy import create_retention_policy
 from pixano_cli.inference_store.retention_task import create_retention_task
 from pixano_cli.inference_store.upload import upload_data
@@ -140,6 +141,21 @@ class TestSound:
         monkeypatch.setattr(verify_records, "PAGE", 2)
         report = sound(filled, deep=True)
         assert (report.records, report.blobs, report.elsewhere) == (5, 2, 1)
+
+    def test_answers_without_elements(self, filled: istore.Store) -> None:
+        # As captions are recorded.
+        text = Record(
+            "picodet",
+            "text",
+            istore.TaskType.OBJECT_DETECTION.value,
+            istore.InferenceAction.DETECT.value,
+            "b" * 64,
+            5,
+            output=[{"generated_text": "a cat", "prompt": {"text": "What?"}}],
+        )
+        with filled.write() as connection:
+            insert_records(connection, [text])
+        assert sound(filled).records == 6
 
 
 Change = Callable[[istore.Store], None]

@@ -6,7 +6,6 @@ messages as chat templates take it, in the form of OpenAI's API or of Hugging Fa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pixano_cli.inference.errors import InvalidRequestError
 from pixano_cli.inference.generation import GenerationInput
 from pixano_cli.inference.providers.chat_schema import check_schema
 from pixano_cli.inference.types import TextImageConditionalGenerationInput
-from pixano_cli.media.flight import url_of
+from pixano_cli.media.flight import url_of_image
 
 Role = Literal["system", "user", "assistant"]
 
@@ -29,7 +28,6 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "model": "assistant",
 }
-_URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
 _IMAGES = ("image_url", "image", "url", "path")
 _QUOTED = 4_000
 
@@ -126,7 +124,7 @@ def utterances(
     Raises:
         InvalidRequestError: If the prompt has another form, or images are missing or left over.
     """
-    given = [Picture(_image_url(each)) for each in images or ()]
+    given = [Picture(url_of_image(each)) for each in images or ()]
     if isinstance(prompt, str):
         if not prompt.strip():
             raise InvalidRequestError("the prompt is empty: say what the model is to do")
@@ -189,13 +187,11 @@ def _part(part: Any, waiting: Iterator[Picture]) -> Part:
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind in ("image_url", "image"):
-        image = next(
-            (part[key] for key in ("image_url", "image", "url", "path") if key in part), None
-        )
+        image = next((part[key] for key in _IMAGES if key in part), None)
         if isinstance(image, Mapping):
             image = image.get("url")
         if isinstance(image, (str, Path)):
-            return Picture(_image_url(image))
+            return Picture(url_of_image(image))
         if image is None and kind == "image":
             for picture in waiting:
                 return picture
@@ -203,9 +199,3 @@ def _part(part: Any, waiting: Iterator[Picture]) -> Part:
     raise InvalidRequestError(
         f"a part of the prompt has the type {kind!r}: text, image_url or image is wanted"
     )
-
-
-def _image_url(image: str | Path) -> str:
-    if isinstance(image, str) and _URL.match(image):
-        return image
-    return url_of(Path(image))

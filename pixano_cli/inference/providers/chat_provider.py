@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
@@ -178,7 +177,10 @@ class ChatProvider(RemoteProvider):
         def as_asked(text: str) -> str:
             if schema is None:
                 return text
-            return orjson.dumps(read_json(text, schema)).decode()
+            try:
+                return orjson.dumps(read_json(text, schema)).decode()
+            except TypeError as error:  # a number beyond 64 bits, half of a surrogate pair
+                raise UnreadableError(str(error)) from None
 
         text, said = await self._answer(sendable, as_asked, timeout)
         config: dict[str, Any] = {
@@ -342,8 +344,10 @@ class ChatProvider(RemoteProvider):
     async def _answer(
         self, asked: Asked, read: Callable[[str], ReadT], timeout: float
     ) -> tuple[ReadT, Said]:
-        """Ask, and once more if the answer cannot be read, both within the time limit."""
-        end = monotonic() + timeout
+        """Ask, and once more if the answer cannot be read, both within the time limit.
+
+        What is waited for a turn is not the answer's time.
+        """
         first = await self._say(asked, timeout)
         check_said(first, asked.max_tokens)
         try:
@@ -352,7 +356,7 @@ class ChatProvider(RemoteProvider):
             _check_whole(first, asked)
             again = asked_again(asked, first.text, str(error))
         try:
-            second = await self._say(again, max(0.001, end - monotonic()))
+            second = await self._say(again, max(0.001, timeout - first.seconds))
         except InferenceError as error:
             error.usage = summed(first.usage, error.usage) or None
             raise

@@ -219,8 +219,8 @@ def _trust() -> ssl.SSLContext:
 
 
 def _without_request(error: Exception) -> BaseException | None:
-    """Return the cause to tell of: what aiohttp says of a malformed answer holds the headers."""
-    return error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+    """Return the cause to tell of: what aiohttp says of a malformed answer has parts of it."""
+    return error if isinstance(error, OSError) else None
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

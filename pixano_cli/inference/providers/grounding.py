@@ -246,7 +246,7 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
     if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(_is_number, numbers)):
         raise UnreadableError(f"{shown} has no box of four numbers")
     label = next((entry[name] for name in _LABELS if isinstance(entry.get(name), str)), "")
-    if not label.strip():
+    if not label.strip() or not _is_whole(label):
         raise UnreadableError(f"{shown} has no label")
     stated = next((entry[name] for name in _SCORES if _is_number(entry.get(name))), SCORE)
     first, second, third, fourth = map(float, numbers)
@@ -255,7 +255,19 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether a text has no half of a surrogate pair, which JSON can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _misfit(grounding: Grounding, convention: Convention, found: Finding) -> InferenceError:

@@ -24,6 +24,7 @@ from pixano_cli.errors import UsageError
 from pixano_cli.inference.errors import (
     InferenceError,
     InferenceTimeoutError,
+    NotSentError,
     ProviderConnectionError,
 )
 from pixano_cli.inference.providers import refusals, retries
@@ -108,7 +109,7 @@ class HttpServer:
             variable: Environment variable that a key is looked for in, for errors.
             key_header: Header that carries it: as "Bearer KEY" in Authorization, else alone.
             concurrency: Most requests under way at once, and how many to begin with; by default
-                from 8 up to 64. Fewer where the server is too busy for so many. Others wait, and
+                from 16 up to 64. Fewer where the server is too busy for so many. Others wait, and
                 their time does not run.
             rpm: Most requests in any minute.
             tpm: Most tokens in any minute.
@@ -134,6 +135,9 @@ class HttpServer:
             Rate(tpm) if tpm else None,
             lambda: self._breaker.is_open,
         )
+        self._is_held_back = False
+        # The clocks of requests that wait for their turn or for another try, and their methods.
+        self._waiting: dict[asyncio.Timeout, str] = {}
         self._breaker = Breaker(url, self._look, self._turns.go_on, patience=patience)
 
     async def get(
@@ -172,6 +176,7 @@ class HttpServer:
             ProviderConnectionError: If the server cannot be reached, cannot be trusted, sends on
                 to another address, or breaks off in the middle of its answer.
             ProviderDownError: If the server was there and has been away for too long.
+            NotSentError: If requests are held back, and no answer to this one has begun.
             InferenceTimeoutError: If the whole answer is not there in time.
             InvalidRequestError: If the request, or its key, is refused.
             InferenceError: If the server stays too busy, fails, or answers with too much or with
@@ -183,6 +188,20 @@ class HttpServer:
     def count_tokens(self, difference: int) -> None:
         """Note that a request took so many more tokens than was said when it was sent."""
         self._turns.correct(difference)
+
+    def hold_back(self) -> None:
+        """Send nothing with POST from now on; what waits raises NotSentError.
+
+        Questions about what is under way are still sent, unless the server is away.
+        """
+        self._is_held_back = True
+        now = asyncio.get_running_loop().time()
+        for clock, method in self._waiting.items():
+            if self._is_over(method) and not clock.expired():
+                clock.reschedule(now)
+
+    def _is_over(self, method: str) -> bool:
+        return self._is_held_back and (method == "POST" or self._breaker.is_open)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -202,9 +221,15 @@ class HttpServer:
 
         async def attempt() -> Answer:
             nonlocal has_been_sent
+            if self._is_over(method):
+                raise self._held_back(path)
             async with _stopped(clock):
                 turn = await self._turns.take(tokens, again=has_been_sent)
+            if self._is_over(method):
+                self._turns.end(turn, None)
+                raise self._held_back(path)
             has_been_sent = True
+            del self._waiting[clock]
             verdict = _Verdict()
             try:
                 try:
@@ -216,6 +241,7 @@ class HttpServer:
                 finally:
                     self._turns.end(turn, verdict.kept_up, verdict.pause)
             except TryAgainError as again:
+                self._waiting[clock] = method
                 async with _stopped(clock):
                     if await self._breaker.closed():
                         raise TryAgainError(again.error, was_away=True) from again.__cause__
@@ -224,14 +250,22 @@ class HttpServer:
         try:
             async with asyncio.timeout(timeout) as clock:
                 patience = Patience(tries=self._tries, pace=self._pace, clock=clock)
+                self._waiting[clock] = method
                 return await patience.send(attempt)
         except TimeoutError as error:
+            if clock in self._waiting and self._is_over(method):
+                raise self._held_back(path) from None
             late = InferenceTimeoutError(
                 f"{self.url}{path} did not answer in {timeout:g} s: "
                 "allow more time, or lower the concurrency"
             )
             self._breaker.failed()
             raise late from error
+        finally:
+            self._waiting.pop(clock, None)
+
+    def _held_back(self, path: str) -> NotSentError:
+        return NotSentError(f"{self.url}{path} is not asked any more: this was to stop")
 
     async def _send(
         self,
@@ -263,7 +297,10 @@ class HttpServer:
             # What went wrong in there may be because there is too much to do, or may not.
             verdict.kept_up = None if status >= 500 else True
         if received.is_success:
-            return Answer(where, status, _parsed(where, received), "", seconds)
+            value = _parsed(where, received)
+            if self._key is not None:
+                value = self._key.hide_in_answer(received.body, value)
+            return Answer(where, status, value, "", seconds)
         said = refusals.saying(received.body, self._key)
         if status in heed:
             return Answer(where, status, None, said, seconds)

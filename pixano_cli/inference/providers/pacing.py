@@ -1,7 +1,7 @@
 """How many requests a server is asked at once: as many as it keeps up with, found out by asking.
 
-The number triples every round trip until the server is too busy for the first time, then is
-halved: additive steps would never get anywhere within a folder. What was too many is remembered,
+The number triples every round trip until the server is too busy for the first time, then
+is halved: additive steps would never get anywhere within a folder. What was too many is remembered,
 so that the number comes back at once to just below it, doubling, and is tried again only now and
 then, with a step that doubles for as long as the server bears it. That is slow start with its
 threshold (RFC 5681) and the search around the last known limit of CUBIC (RFC 9438), with requests
@@ -15,11 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-START = 8
+START = 16
 """Requests at once to begin with, unless told otherwise."""
 
 MOST = 64
 """Requests at once at most, unless told otherwise."""
+
+# By how much the number grows with each answer while none was refused.
+_BOLD_STEP = 2
 
 _FIRST_PROBE_S = 2.0
 _RAREST_PROBE_S = 60.0
@@ -158,7 +161,8 @@ class Pacing:
         top = min(self._ceiling - 1, self._most)
         if self._limit < top:
             # Towards what is known to be too many no faster than TCP does.
-            self._limit = min(self._limit + (1 if self._ceiling <= self._most else 2), top)
+            step = 1 if self._ceiling <= self._most else _BOLD_STEP
+            self._limit = min(self._limit + step, top)
         elif self._limit < self._most and now >= self._probe_from:
             self._limit += 1
             # This probe's answer comes first.

@@ -410,9 +410,6 @@ class PixanoInferenceProvider(RemoteProvider):
 
     async def _sent(self, image: str | Path) -> str:
         """Return the URL that an image goes out as; one of the web is for the server to fetch."""
-        text = str(image)
-        if text[:7].lower() in ("http://", "https:/"):
-            return text
-        if isinstance(image, Path) or not ("://" in text or text[:5].lower() == "data:"):
-            text = flight.url_of(Path(image))
-        return (await self._outgoing(text)).url
+        url = flight.url_of_image(image)
+        is_of_the_web = url[:8].lower().startswith(("http://", "https://"))
+        return url if is_of_the_web else (await self._outgoing(url)).url

@@ -96,7 +96,7 @@ class RemoteProvider(InferenceProvider):
             url: Address of the server; by default that of `default_url`.
             api_key_file: File that holds the key, in place of the environment variable.
             concurrency: Most requests under way at once, and how many to begin with; None for as
-                many as the server keeps up with, from 8 up to 64.
+                many as the server keeps up with, from 16 up to 64.
             rpm: Most requests a minute; None for as many as the server bears.
             tpm: Most tokens a minute, as far as they can be told before; None for any number.
             max_side: Longest side of an image that is sent, in pixels; None sends all of it.
@@ -153,6 +153,10 @@ class RemoteProvider(InferenceProvider):
     ) -> VideoMaskGenerationResult:
         """Raise TaskNotSupportedError."""
         raise self._gives_no("tracks")
+
+    def hold_back(self) -> None:
+        """Send nothing new: what waits for its turn, or for the server, raises NotSentError."""
+        self._server.hold_back()
 
     async def aclose(self) -> None:
         """Close the connections."""

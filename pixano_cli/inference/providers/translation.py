@@ -249,10 +249,7 @@ def _decoded(image: str | Path) -> RGBImage:
 
 def _read(image: str | Path) -> bytes:
     """Read an image given as a URL, or as a plain path."""
-    text = str(image)
-    if isinstance(image, Path) or not ("://" in text or text[:5].lower() == "data:"):
-        return flight.read_url(flight.url_of(Path(text)))
-    return flight.read_url(text)
+    return flight.read_url(flight.url_of_image(image))
 
 
 def _name(image: str | Path) -> str:
