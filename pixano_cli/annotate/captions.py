@@ -64,6 +64,11 @@ class Captioning:
         """The model."""
         return (registration(self.request),)
 
+    @property
+    def settled_by(self) -> str | None:
+        """Nothing by itself: it depends on the prompt."""
+        return None
+
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask for the text, unless it is recorded.
 

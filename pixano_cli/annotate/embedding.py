@@ -57,6 +57,11 @@ class Embedding:
         """The model, if the size of its vectors is known."""
         return () if self.size is None else (registration(self.request, self.size),)
 
+    @property
+    def settled_by(self) -> str | None:
+        """Key of the one request."""
+        return self.request.key
+
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask for the vector, unless it is recorded.
 

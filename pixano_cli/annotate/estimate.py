@@ -68,8 +68,8 @@ def estimate(
     else:
         return None
     sizes = [size for item in items if (size := _size(item)) is not None]
-    tiles = _gemini_tokens if request.provider == "gemini" else _tile_tokens
-    images = fmean(tiles(*_within(*size, parameters.get("max_side"))) for size in sizes or [(1, 1)])
+    shown = [_within(*size, parameters.get("max_side")) for size in sizes or [(1, 1)]]
+    images = fmean(image_tokens(request.model, *size) for size in shown)
     return {"prompt_tokens": text + images, "completion_tokens": answered}
 
 
@@ -98,22 +98,65 @@ def _within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _tile_tokens(width: int, height: int) -> float:
-    """Return the tokens of an image in high detail: 85, and 170 for each tile of 512 pixels.
+def image_tokens(model: str, width: int, height: int) -> float:
+    """Return the tokens that a model counts for an image of so many pixels.
 
-    Source: OpenAI, "Images and vision", calculating costs of GPT-4o.
+    Other models than OpenAI's and Google's are taken to count as GPT-4o does.
+
+    Sources: OpenAI, "Images and vision", calculating costs; Google, "Image understanding", token
+    calculation of Gemini 2.
     """
+    name = model.rpartition("/")[2]
+    if name.startswith("gemini"):
+        return _gemini_tokens(width, height)
+    for patched, factor in _PATCHES.items():
+        if name.startswith(patched):
+            return _patches(width, height) * factor
+    known = max((each for each in _TILES if name.startswith(each)), key=len)
+    whole, tile = _TILES[known]
+    return whole + tile * _tiles(width, height)
+
+
+# Tokens of an image in high detail, and of each tile of it, by how the model's name begins.
+_TILES = {
+    "": (85.0, 170.0),
+    "gpt-4o-mini": (2833.0, 5667.0),
+    "gpt-5": (70.0, 140.0),
+    "o1": (75.0, 150.0),
+    "o3": (75.0, 150.0),
+}
+# Tokens of each patch, for models that count those.
+_PATCHES = {
+    "gpt-4.1-mini": 1.62,
+    "gpt-4.1-nano": 2.46,
+    "gpt-5-mini": 1.62,
+    "gpt-5-nano": 2.46,
+    "o4-mini": 1.72,
+}
+_PATCH, _MOST_PATCHES = 32, 1536
+
+
+def _tiles(width: int, height: int) -> int:
+    """Return the tiles of 512 pixels of an image, after it is scaled to 2048 and then 768."""
     scale = min(1.0, 2048 / max(width, height))
     scale *= min(1.0, 768 / (min(width, height) * scale))
-    tiles = math.ceil(width * scale / 512) * math.ceil(height * scale / 512)
-    return 85.0 + 170.0 * tiles
+    return math.ceil(width * scale / 512) * math.ceil(height * scale / 512)
+
+
+def _patches(width: int, height: int) -> int:
+    """Return the patches of 32 pixels of an image, scaled so that they are no more than allowed."""
+    columns, rows = width / _PATCH, height / _PATCH
+    if math.ceil(columns) * math.ceil(rows) > _MOST_PATCHES:
+        scale = math.sqrt(_MOST_PATCHES / (columns * rows))
+        columns, rows = columns * scale, rows * scale
+        # One side is made of whole patches.
+        shrunk = min(max(1, math.floor(side)) / side for side in (columns, rows))
+        columns, rows = columns * shrunk, rows * shrunk
+    return min(_MOST_PATCHES, math.ceil(columns - 1e-9) * math.ceil(rows - 1e-9))
 
 
 def _gemini_tokens(width: int, height: int) -> float:
-    """Return the tokens of an image: 258 for a small one, and for each tile of 768 pixels.
-
-    Source: Google, "Image understanding", token calculation of Gemini 2.
-    """
+    """Return 258 tokens for a small image, and for each tile of 768 pixels of another."""
     if max(width, height) <= 384:
         return 258.0
     return 258.0 * math.ceil(width / 768) * math.ceil(height / 768)

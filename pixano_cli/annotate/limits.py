@@ -75,8 +75,8 @@ class Limits:
                     return True
                 if not self._begun:
                     self.reason = (
-                        f"stopped at ${self._spent:.4f}: one more answer could pass the "
-                        f"${self._max_cost:g} of --max-cost"
+                        f"stopped at {_dollars(self._spent)}: one more answer could pass the "
+                        f"{_dollars(self._max_cost)} of --max-cost"
                     )
                 else:
                     await self._ended.wait()
@@ -113,3 +113,9 @@ class Limits:
             cost = self._price.of(usage)
             self._spent += cost
             self._dearest = max(cost, self._dearest or 0.0)
+
+
+def _dollars(sum_: float | None) -> str:
+    """Return a sum of money with four digits, or more where it has them."""
+    whole, _, part = f"{sum_ or 0.0:.8f}".rstrip("0").partition(".")
+    return f"${whole}.{part:0<4}"

@@ -28,17 +28,21 @@ class Recorder:
     Whoever waits for `record` bounds how much is not yet committed, so nothing else needs to.
     """
 
-    def __init__(self, store: Store, run_id: str, *, overwrite: bool) -> None:
+    def __init__(
+        self, store: Store, run_id: str, *, overwrite: bool, company: int = COMPANY
+    ) -> None:
         """Prepare; used as a context manager inside a running event loop.
 
         Args:
             store: Where to commit.
             run_id: The run that the outcomes are of.
             overwrite: Whether answers replace recorded ones.
+            company: How many outcomes do not wait for more.
         """
         self._store = store
         self._run_id = run_id
         self._overwrite = overwrite
+        self._company = company
         self._linger_s = LINGER_S
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -106,7 +110,7 @@ class Recorder:
         group: list[_Entry] = []
         while entry is not None:
             group.append(entry)
-            left = deadline - monotonic() if len(group) < COMPANY else 0.0
+            left = deadline - monotonic() if len(group) < self._company else 0.0
             try:
                 entry = self._queue.get(timeout=max(0.0, left))
             except queue.Empty:

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Protocol
 
 from pixano_cli.annotate.limits import Limits
+from pixano_cli.annotate.lookup import Lookup
 from pixano_cli.annotate.prompts import PromptError
 from pixano_cli.annotate.record import COMPANY, Recorder, is_fatal
 from pixano_cli.annotate.task import Image, PartlyAnsweredError, Task, usage_of
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 # Files that are read while others are with the model.
 IN_MEMORY = 4
+# How long one of many waits for others to be looked up with.
+COMPANY_S = 0.002
 # Files that are begun while others are with the model: read, or done and waiting for their commit.
 READ_AHEAD = IN_MEMORY + COMPANY
 
@@ -93,14 +96,20 @@ async def run_items(
         ModelError: If the model cannot be loaded.
         ProviderDownError: If the provider is away for good.
     """
-    with Recorder(store, run_id, overwrite=again) as recorder:
-        room = asyncio.Semaphore(concurrency + IN_MEMORY)
-        runner = _Runner(task, store, run_id, recorder, room, again, stop, limits, progress)
+    # A server answers all that it was asked at once at once: half of that is company.
+    company = max(COMPANY, concurrency // 2)
+    in_memory = max(IN_MEMORY, concurrency // 4)
+    with Recorder(store, run_id, overwrite=again, company=company) as recorder:
+        room = asyncio.Semaphore(concurrency + in_memory)
+        # Where little is asked at once there is no company to wait for.
+        wait_s = COMPANY_S if concurrency > COMPANY else 0.0
+        lookup = Lookup(store, task.settled_by, wait_s) if task.settled_by else None
+        runner = _Runner(task, store, run_id, recorder, lookup, room, again, stop, limits, progress)
         items = chain.from_iterable(pages(store, run_id, "pending", order=order))
         watching = asyncio.create_task(_hold_back_once(stop, limits, hold_back))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency + READ_AHEAD):
+                for _ in range(concurrency + in_memory + company):
                     group.create_task(runner.work(items))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -124,6 +133,7 @@ class _Runner:
         store: Store,
         run_id: str,
         recorder: Recorder,
+        lookup: Lookup | None,
         room: asyncio.Semaphore,
         again: bool,
         stop: threading.Event,
@@ -134,6 +144,7 @@ class _Runner:
         self._store = store
         self._run_id = run_id
         self._recorder = recorder
+        self._lookup = lookup
         self._room = room
         self._again = again
         self._stop = stop
@@ -206,6 +217,11 @@ class _Runner:
     async def _ask(self, image: Image) -> Outcome | None:
         work = (image.picture.sha256, image.item.prompts)
         again = self._again and work not in self._asked_again
+        if not again and self._lookup is not None:
+            if await self._lookup.is_answered(image.picture.sha256):
+                return Outcome(image.item, "cached", image.picture)
+            # It needs no second look.
+            again = True
         if not await self._limits.begin():
             return None
         usages: list[Mapping[str, int] | None] = []
@@ -223,7 +239,7 @@ class _Runner:
             raise InferenceError(f"the model tried to end the program: {error!r}") from error
         finally:
             await self._limits.end(*usages)
-        if again:
+        if self._again:
             self._asked_again.add(work)
         status: Status = "processed" if records else "cached"
         return Outcome(image.item, status, image.picture, tuple(records))

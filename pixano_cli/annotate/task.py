@@ -93,6 +93,10 @@ class Task(Protocol):
     def registrations(self) -> Sequence[NewRegisterModelRequest]:
         """The models to register before anything is recorded, as far as they are known."""
 
+    @property
+    def settled_by(self) -> str | None:
+        """Key of the request whose answer is all that is asked; None if that depends on more."""
+
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask for what the record lacks and return the new records.
 
@@ -137,6 +141,11 @@ class Detection:
         """The detector."""
         return (registration(self.request),)
 
+    @property
+    def settled_by(self) -> str | None:
+        """Key of the one request."""
+        return self.request.key
+
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask the detector, unless it has answered."""
         if not again and self.request.key in _answers(store, [self.request.key], image):
@@ -179,6 +188,11 @@ class Segmentation:
     def registrations(self) -> tuple[NewRegisterModelRequest, ...]:
         """The detector, where there is one, and the segmenter."""
         return tuple(map(registration, self.requests))
+
+    @property
+    def settled_by(self) -> str | None:
+        """Nothing by itself: which masks are wanted depends on the boxes."""
+        return None
 
     async def ask(self, image: Image, store: Store, *, again: bool) -> list[Record]:
         """Ask the detector, unless it has answered, then for the masks that are not recorded.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,7 +28,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from pixano_cli.errors import StoreError
-from pixano_cli.inference_store import places, schema, values
+from pixano_cli.inference_store import comparisons, places, schema, values
+from pixano_cli.inference_store.comparisons import compared, compared_text
 from pixano_cli.inference_store.database import now
 from pixano_cli.inference_store.models import (
     BaseInferenceFilter,
@@ -41,11 +42,7 @@ from pixano_cli.inference_store.models import (
 )
 from pixano_cli.inference_store.times import read_nanoseconds
 
-SEVERAL = 20
-"""Most values of a list that are looked up one by one, each in the order of an index."""
-
 _Condition = ColumnElement[bool]
-_Operand = values.Comparable | frozenset[values.Comparable]
 _inferences = schema.inferences
 _elements = schema.elements
 # In the words of the partial indexes.
@@ -177,8 +174,8 @@ def search(model_id: str, filters: BaseInferenceFilter) -> Search:
     if filters.data_source_filter is not None:
         source = values.check_text("data_source_filter", filters.data_source_filter)
         start = func.substr(_inferences.c.data_source, _number(1), _number(values.START))
-        compared = _compared_text(start, _inferences.c.data_source, "=", source)
-        common += [stretch.condition for stretch in compared]
+        named = compared_text(start, _inferences.c.data_source, "=", source)
+        common += [stretch.condition for stretch in named]
     if filters.inference_action_filter is not None:
         action = values.check_text("inference_action_filter", filters.inference_action_filter)
         of_action = _inferences.c.inference_action == action
@@ -230,7 +227,7 @@ def _with_metadata(model_id: str, asked: MetadataFilter) -> Part:
     name = table.c.key if scalar == kind else table.c.name
     # An int inside a json is a number like any other there.
     types = ("float", "int") if kind == "json.float" else (scalar,)
-    stretches = _compared(table, scalar, symbol, operand)
+    stretches = compared(table, scalar, symbol, operand)
     check = _exists(
         table,
         name == key,
@@ -258,90 +255,6 @@ def of_type(table: Table, kind: str) -> _Condition:
     return and_(table.c.type == literal_column(f"'{kind}'"), table.c.number.is_not(None))
 
 
-class _Stretch(NamedTuple):
-    """A condition that a stretch of an index answers; a point is one value of its columns."""
-
-    condition: _Condition
-    is_point: bool = False
-
-
-def _compared(table: Table, kind: str, symbol: str, operand: _Operand) -> list[_Stretch]:
-    """Return stretches in one of which a value is where the comparison holds."""
-
-    def compare(symbol: str, operand: Any) -> list[_Stretch]:
-        if kind == "string":
-            return _compared_text(table.c.start, table.c.value, symbol, operand)
-        return _compared_number(table, symbol, operand)
-
-    if not isinstance(operand, frozenset):
-        return compare(symbol, operand)
-    if len(operand) <= SEVERAL:
-        return [stretch for each in sorted(operand) for stretch in compare("=", each)]
-    return _one_of(table, kind, sorted(operand))
-
-
-def _one_of(table: Table, kind: str, operands: Sequence[values.Comparable]) -> list[_Stretch]:
-    """Compare with many values: with lists, for SQLite takes no more than 1,000 alternatives.
-
-    What is compared whole says by itself what is indexed of it, so two lists do for pairs.
-    """
-    pairs: Sequence[tuple[Any, str | None]]
-    if kind == "string":
-        column, whole = table.c.start, table.c.value
-        pairs = [_indexed_text(each) for each in operands]
-    else:
-        column, whole = table.c.number, table.c.digits
-        pairs = [values.comparable_number(each) for each in operands]
-    plain = [indexed for indexed, rest in pairs if rest is None]
-    longer = {rest: indexed for indexed, rest in pairs if rest is not None}
-    found = [_Stretch(column.in_(plain))] if plain else []
-    if longer:
-        found.append(_Stretch(and_(column.in_({*longer.values()}), whole.in_(longer))))
-    return found
-
-
-def _compared_text(
-    start: ColumnElement[Any], column: ColumnElement[Any], symbol: str, operand: Any
-) -> list[_Stretch]:
-    """Compare a text by its start, which is indexed, and where that is the same by the whole.
-
-    Where the operand is shorter than a start, that says all.
-    """
-    indexed, text = _indexed_text(operand)
-    return _stretches(start, symbol, indexed, None if text is None else (column, text))
-
-
-def _indexed_text(operand: Any) -> tuple[str, str | None]:
-    """Return what is indexed of a text, and the whole if that may say more."""
-    text = values.check_text("metadata filter value", operand)
-    return text[: values.START], text if len(text) >= values.START else None
-
-
-def _compared_number(table: Table, symbol: str, operand: Any) -> list[_Stretch]:
-    """Compare a number, and where doubles cannot tell two ints apart their digits."""
-    number, digits = values.comparable_number(operand)
-    whole = None if digits is None else (table.c.digits, digits)
-    return _stretches(table.c.number, symbol, number, whole)
-
-
-def _stretches(
-    column: ColumnElement[Any],
-    symbol: str,
-    operand: Any,
-    whole: tuple[ColumnElement[Any], str] | None,
-) -> list[_Stretch]:
-    sides = {"!=": "<>", "=": ""}.get(symbol, symbol[0])
-    beyond = [_Stretch(values.COMPARISONS[side](column, operand)) for side in sides]
-    if whole is not None:
-        same = values.COMPARISONS[symbol](*whole)
-        return [*beyond, _Stretch(and_(column == operand, same))]
-    if symbol == "=":
-        return [_Stretch(column == operand, is_point=True)]
-    if symbol == "!=":
-        return beyond
-    return [_Stretch(values.COMPARISONS[symbol](column, operand))]
-
-
 def _with_element(model_id: str, asked: DeconstructedInferenceFilter) -> Part:
     bounds = []
     for bound, symbol in ((asked.minimum_score, ">="), (asked.maximum_score, "<=")):
@@ -357,13 +270,13 @@ def _with_element(model_id: str, asked: DeconstructedInferenceFilter) -> Part:
         return Part(_exists(_elements, *scored), ways)
     labels = [values.check_text("label", each) for each in dict.fromkeys(asked.labels)]
     labelled = label.in_(labels)
-    apart = [label == each for each in labels] if len(labels) <= SEVERAL else [labelled]
+    apart = [label == each for each in labels] if len(labels) <= comparisons.SEVERAL else [labelled]
     # Their index has the score too, but is not to be left for that of the scores.
     noted = [compare(unindexed(score), bound) for compare, bound in bounds]
     by_label = Way(
         [_listed(_elements, model_id, each, *noted) for each in apart],
         repeats=True,
-        is_by_id=not scored and len(labels) <= SEVERAL,
+        is_by_id=not scored and len(labels) <= comparisons.SEVERAL,
         entries=[_listed(_elements, model_id, each) for each in apart] if scored else None,
     )
     ways = [by_label]

@@ -98,3 +98,16 @@ def test_time_limit() -> None:
 
     assert 0 < asyncio.run(one_after_the_other()) <= 6
     assert limits.reason == "stopped after the 0.05 s of --time-limit"
+
+
+def test_what_may_be_spent_is_told_as_it_was_given() -> None:
+    limits = Limits(Price(0.15, 0.6), max_cost=0.00001)
+    assert run(limits, [300, 300], 1).done == 1
+    assert limits.reason == (
+        "stopped at $0.000045: one more answer could pass the $0.00001 of --max-cost"
+    )
+    limits = Limits(DOLLAR, max_cost=5)
+    run(limits, [3, 3], 1)
+    assert limits.reason == (
+        "stopped at $3.0000: one more answer could pass the $5.0000 of --max-cost"
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pixano_cli.annotate.estimate import image_tokens
 from pixano_cli.annotate.prices import Price, find_price
 from pixano_cli.errors import UsageError
 
@@ -63,3 +64,30 @@ def test_the_tools_own_table_is_one() -> None:
 
 def _price(sent: float, answered: float) -> dict[str, float]:
     return {"input": sent, "output": answered}
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "tokens"),
+    [
+        # Examples of OpenAI's documentation.
+        ("gpt-4o", (1024, 1024), 765),
+        ("gpt-4o", (2048, 4096), 1105),
+        ("gpt-4.1-mini", (1024, 1024), 1024 * 1.62),
+        ("gpt-4.1-nano", (1800, 2400), 1452 * 2.46),
+        # What its API has reported, less the tokens of the text.
+        ("gpt-4.1-2025-04-14", (128, 64), 255),
+        ("openai/gpt-4o-mini", (128, 64), 8500),
+        ("gpt-4o-mini-2024-07-18", (128, 64), 8500),
+        ("gpt-5", (1024, 1024), 70 + 4 * 140),
+        ("gpt-5-mini", (64, 64), 4 * 1.62),
+        ("o4-mini", (100_000, 1), 1536 * 1.72),
+        # An example of Google's.
+        ("gemini-2.5-flash", (384, 384), 258),
+        ("gemini/gemini-2.5-flash", (385, 384), 258),
+        ("gemini-2.5-flash", (769, 768), 516),
+        # Others as GPT-4o.
+        ("Qwen/Qwen3-VL-8B-Instruct", (600, 400), 85 + 2 * 170),
+    ],
+)
+def test_tokens_of_an_image(model: str, size: tuple[int, int], tokens: float) -> None:
+    assert image_tokens(model, *size) == pytest.approx(tokens)

@@ -211,7 +211,7 @@ def test_a_fault_of_one_image(case: Case, fault: Reply, kind: str, told: str, tr
     done = case.run(*limit)
     assert done.code == 3, done.err
     assert done.counts == (COUNT, COUNT - 1, 0, 1)
-    assert "1 files failed: more than --max-failures allows" in done.err
+    assert "1 file failed: more than --max-failures allows" in done.err
     assert "run again to retry" in done.err
     [failed] = case.work.failed()
     assert (failed["path"], failed["stage"], failed["error_class"]) == ("0002.png", "infer", kind)

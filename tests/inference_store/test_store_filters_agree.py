@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from pixano_cli import inference_store as istore
-from pixano_cli.inference_store import filters as filters_module
+from pixano_cli.inference_store import comparisons, removal, schema
 from pixano_cli.inference_store import pages as pages_module
-from pixano_cli.inference_store import removal, schema
+from pixano_cli.inference_store.filters import selected
 from pixano_cli.inference_store.records import Record, insert_records
 
 from .requests import registration, texts
@@ -173,7 +173,7 @@ model_ids = (f"model {number}" for number in count())
 @contextmanager
 def limited(limits: dict[str, Any]) -> Iterator[None]:
     """Make a store of a few records as hard to search as one of a million."""
-    homes = {name: filters_module if name == "SEVERAL" else pages_module for name in limits}
+    homes = {name: comparisons if name == "SEVERAL" else pages_module for name in limits}
     before = {name: getattr(home, name) for name, home in homes.items()}
     for name, home in homes.items():
         setattr(home, name, limits[name])
@@ -232,7 +232,7 @@ def check(
     assert istore.count_inferences(model_id, request) == len(passing)
     with store.read() as connection:
         # What would be deleted or exported, which goes through all of them at once.
-        chosen = removal.choose(connection, filters_module.selected(model_id, asked))
+        chosen = removal.choose(connection, selected(model_id, asked))
     assert list(chosen.ids) == in_order(passing)
 
 

@@ -124,13 +124,20 @@ def test_no_store(command: Command) -> None:
     assert not Path("none").exists()
 
 
+@pytest.mark.parametrize("options", [("-o", "out.zip"), ("-o", "o", "--format", "archive")])
+def test_an_archive_is_of_records(command: Command, options: tuple[str, ...]) -> None:
+    done = command("export", *options)
+    assert done.code == 2
+    assert "an archive is of records, not of a run" in done.line
+
+
 def test_failures_give_exit_code_3(command: Command, commands: Commands, work: Path) -> None:
     """A record that somebody put in by hand, with nothing that tells the size of its file."""
     made = commands.run(program=("-c", RECORD))
     assert made.code == 0, made.err
     done = command("export", "--all", "-o", "out.json", "--store", "st")
     assert done.code == 3
-    assert "1 files failed: more than --max-failures allows" in done.err
+    assert "1 file failed: more than --max-failures allows" in done.err
     [failed] = (work / "out.json.failed.jsonl").read_text().splitlines()
     assert json.loads(failed)["path"] == "one"
     assert (

@@ -158,11 +158,31 @@ def test_a_run_of_bad_files_only_writes_an_empty_output(command: Command, work: 
         assert [row["path"] for row in failures(work / f"{output}.failed.jsonl")] == ["a.jpg"]
 
 
-def test_failures_are_named_as_they_come_when_asked(command: Command, work: Path) -> None:
+def test_the_first_failure_is_named_and_all_of_them_when_asked(
+    command: Command, work: Path
+) -> None:
     (work / "a.jpg").write_bytes(b"")
-    assert "a.jpg: the file is empty" in command("detect", "a.jpg", "-o", "o.json", "-v").err
-    assert "a.jpg" not in command("detect", "a.jpg", "-o", "o.json").err
-    assert command("detect", "a.jpg", "-o", "o.json", "-q").line.startswith("pixano-annotate: 1 ")
+    detect = ("detect", "a.jpg", "-o", "o.json")
+    told = "failed (decode): a.jpg: the file is empty"
+    for options in ((), ("-v",)):
+        assert command(*detect, *options).err.splitlines().count(told) == 1
+    assert command(*detect, "-q").line.startswith("pixano-annotate: 1 file failed: more than")
+    (work / "b.jpg").write_bytes(b"")
+    detect = ("detect", "a.jpg", "b.jpg", "-o", "o.json")
+    err = command(*detect).err
+    assert err.count("the first that failed (decode): ") == 1
+    assert err.count(".jpg: the file is empty\n") == 1
+    err = command(*detect, "-v").err
+    assert "first that" not in err
+    assert err.count(".jpg: the file is empty\n") == 2
+
+
+def test_one_is_counted_as_one(command: Command, photos: Callable[..., Path]) -> None:
+    photos(1)
+    done = command("detect", "photos", "-o", "o.json", "--threshold", "1")
+    assert "1 image, 0 of them recorded already" in done.err
+    assert "0 annotations, 1 image without any" in done.err
+    assert command("embed", "photos", "-o", "o.parquet").err.count("; 1 vector\n") == 1
 
 
 def test_what_may_not_be_read_fails_alone(

@@ -1,5 +1,6 @@
 """Wrong usage: one line that says what to do, an exit code, and nothing written."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import pixano_cli
+from pixano_cli.errors import UsageError
 
 from .tool import Commands, Done, tree
 
@@ -91,6 +95,12 @@ WRONG: list[tuple[str, int, str]] = [
     ("segment photos -o out.json --detector mobile-sam", 2, "mobile-sam"),
     ("segment photos -o out.json --detector nothing", 2, "nothing"),
     ("models show nothing", 2, "nothing"),
+    # What a provider does not take
+    ("detect photos -o out.json --rpm 5 --url http://h", 2, "take these options: --url, --rpm"),
+    ("detect photos -o out.json --box-format xyxy-unit", 2, "options: --box-format"),
+    ("detect photos -o out.json -p openai --device cuda", 2, "take these options: --device"),
+    ("detect photos -o out.json --max-cost 1 --dry-run", 2, "no price is known"),
+    ("caption photos -o out.json", 2, "'local' has no model for text"),
     # Values of options
     ("detect photos -o out.json --threshold 1.5", 2, "--threshold 1.5"),
     ("detect photos -o out.json --threshold -0.1", 2, "--threshold -0.1"),
@@ -284,3 +294,18 @@ def test_a_pipe_that_nobody_reads_is_no_reason_to_fail_loudly(
     assert b"Traceback" not in (process.stderr or b"")
     if closed == "stdout":
         assert json.loads((usage / "out.json").read_bytes())["images"]
+
+
+def test_from_python(work: Path, photos: Callable[..., Path], monkeypatch: Any) -> None:
+    photos(1)
+    monkeypatch.chdir(work)
+    listed = pixano_cli.detect(["photos"], ["a.json", Path("a.parquet")], store="st")
+    assert (listed.total, listed.processed, listed.outputs) == (1, 1, ("a.json", "a.parquet"))
+
+    async def in_a_notebook() -> None:
+        alone = pixano_cli.detect("photos/000.jpg", "b.json", store=Path("st"))
+        assert (alone.cached, alone.outputs) == (1, ("b.json",))
+
+    asyncio.run(in_a_notebook())
+    with pytest.raises(UsageError, match=r"a list of names is wanted, as \['cat'\]"):
+        pixano_cli.detect("photos", "c.json", classes="cat", store="st")
