@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from pixano_cli.annotate.event_loop import run_to_end
 from pixano_cli.inference.provider import InferenceProvider, ModelDescription
 from pixano_cli.inference.registry import get_provider
 from pixano_cli.models.plugins import PluginFailure, discover_models
@@ -20,7 +19,7 @@ def catalogue() -> tuple[list[ModelDescription], tuple[PluginFailure, ...]]:
         finally:
             await provider.aclose()
 
-    return asyncio.run(describe(get_provider("local"))), failures
+    return run_to_end(describe(get_provider("local"))), failures
 
 
 def find_model(name: str) -> ModelDescription:
@@ -36,4 +35,4 @@ def find_model(name: str) -> ModelDescription:
         finally:
             await provider.aclose()
 
-    return asyncio.run(describe(get_provider("local")))
+    return run_to_end(describe(get_provider("local")))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from inspect import Parameter, signature
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -17,7 +15,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from pixano_cli import __version__, formats
-from pixano_cli.annotate.estimate import estimate, sample
+from pixano_cli.annotate.event_loop import run_to_end
 from pixano_cli.annotate.identity import canonical_json
 from pixano_cli.annotate.limits import Limits
 from pixano_cli.annotate.outputs import (
@@ -31,21 +29,23 @@ from pixano_cli.annotate.outputs import (
 )
 from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
 from pixano_cli.annotate.prices import find_price
+from pixano_cli.annotate.providers import provider_of, remind
 from pixano_cli.annotate.run import Progress, run_items
-from pixano_cli.annotate.settings import DEFAULT_DEVICE, LOCAL, Settings
+from pixano_cli.annotate.settings import Settings
 from pixano_cli.annotate.summary import MaxFailures, Summary
-from pixano_cli.annotate.task import Task
+from pixano_cli.annotate.task import STORED_AS, Task, stored_model
 from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
-from pixano_cli.inference.check import Grounds
 from pixano_cli.inference.provider import InferenceProvider
-from pixano_cli.inference.registry import get_provider, provider_class
 from pixano_cli.inference_store import ledger, runs
-from pixano_cli.inference_store.database import Store, open_store, store_exists
-from pixano_cli.inference_store.register import put_model
+from pixano_cli.inference_store.database import Store, open_store
+from pixano_cli.inference_store.register import check_task, put_model
 from pixano_cli.media.discover import SourceFile, discover
 
 T = TypeVar("T")
+
+# How soon a run stops that has not asked for any image yet.
+_LOOK_EVERY_S = 0.1
 
 
 class StoppedError(PixanoAnnotateError):
@@ -65,53 +65,6 @@ class Assignment:
     task: Task
     product: Product[Any]
     prompts: ItemPrompts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a run would do.
-
-    Attributes:
-        task: Name of the command.
-        model: Name of the model.
-        provider: Name of the provider.
-        total: Number of files.
-        cached: Files that the record answers already.
-        requests: Requests to a server, about; None where none is asked.
-        tokens: Tokens sent and answered, estimated; None if the model uses none.
-        cost: What they cost in US dollars; None if no price is known.
-    """
-
-    task: str
-    model: str
-    provider: str
-    total: int
-    cached: int
-    requests: int | None = None
-    tokens: tuple[int, int] | None = None
-    cost: float | None = None
-
-    @property
-    def pending(self) -> int:
-        """Files that the model would be asked about."""
-        return self.total - self.cached
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to the object that `--dry-run --json` prints."""
-        told: dict[str, Any] = {
-            "task": self.task,
-            "model": self.model,
-            "provider": self.provider,
-            "total": self.total,
-            "cached": self.cached,
-            "pending": self.pending,
-        }
-        if self.requests is not None:
-            told["requests"] = self.requests
-        if self.tokens is not None:
-            told["tokens"] = {"prompt": self.tokens[0], "completion": self.tokens[1]}
-            told["cost"] = None if self.cost is None else round(self.cost, 6)
-        return told
 
 
 class Silence:
@@ -170,14 +123,14 @@ def execute(
     progress = progress or Silence()
     max_failures = MaxFailures.parse(settings.max_failures)
     planned = plan_outputs(outputs, settings.format, command.format_of)
-    files = _not_written(_files(sources, settings), planned)
+    files = files_of(sources, settings, planned)
 
     async def annotate() -> Summary:
         provider = provider_of(settings)
         try:
-            _remind(provider, settings)
-            assignment = await command.assign(provider)
-            limits = _limits(settings, assignment.task)
+            remind(provider, settings)
+            assignment = await _unless_stopped(command.assign(provider), stop)
+            limits = limits_of(settings, assignment.task)
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
                 run_id, order = _begin(store, sources, settings, assignment, planned)
@@ -211,84 +164,7 @@ def execute(
         finally:
             await provider.aclose()
 
-    return _run(annotate())
-
-
-def forecast(
-    sources: Sequence[str], outputs: Sequence[str | Path], settings: Settings, command: Command
-) -> Forecast:
-    """Tell what `execute` would do, without doing or writing anything.
-
-    Raises:
-        PixanoAnnotateError: Where `execute` would, before its first inference.
-    """
-    MaxFailures.parse(settings.max_failures)
-    planned = plan_outputs(outputs, settings.format, command.format_of)
-    files = _not_written(_files(sources, settings), planned)
-
-    async def look() -> Forecast:
-        provider = provider_of(settings)
-        try:
-            _remind(provider, settings)
-            if isinstance(provider, Grounds):
-                provider.assume()
-            assignment = await command.assign(provider)
-        finally:
-            await provider.aclose()
-        task = assignment.task
-        _limits(settings, task)
-        items = items_of(files, assignment.prompts)
-        store = open_store(settings.store) if store_exists(settings.store) else None
-        total = cached = 0
-
-        def pending() -> Iterator[ledger.Item]:
-            nonlocal total, cached
-            for page, recorded in _plan(store, items, settings, assignment.product):
-                total += len(page)
-                cached += len(recorded)
-                yield from (item for item in page if item.file_name not in recorded)
-
-        try:
-            some = sample(pending())
-            return _forecast(settings, task, total, cached, some, store)
-        finally:
-            if store:
-                store.close()
-
-    return _run(look())
-
-
-def _forecast(
-    settings: Settings,
-    task: Task,
-    total: int,
-    cached: int,
-    some: Sequence[ledger.Item],
-    store: Store | None,
-) -> Forecast:
-    last = task.requests[-1]
-    is_remote = last.provider != LOCAL
-    pending = total - cached
-    tokens = cost = None
-    used = [each for request in task.requests if (each := estimate(request, some, store))]
-    if used:
-        usage = {
-            name: round(pending * sum(each[name] for each in used))
-            for name in ("prompt_tokens", "completion_tokens")
-        }
-        tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        price = find_price(last.provider, last.model, settings.prices)
-        cost = price.of(usage) if price else None
-    return Forecast(
-        task=task.name,
-        model=last.model,
-        provider=last.provider,
-        total=total,
-        cached=cached,
-        requests=pending * len(task.requests) if is_remote else None,
-        tokens=tokens,
-        cost=cost,
-    )
+    return run_to_end(annotate())
 
 
 def provenance(
@@ -304,15 +180,21 @@ def provenance(
     }
 
 
-def _files(sources: Sequence[str], settings: Settings) -> Iterator[SourceFile]:
-    """Return the files of the sources, of which there is at least one."""
+def files_of(
+    sources: Sequence[str], settings: Settings, outputs: Sequence[Output]
+) -> Iterator[SourceFile]:
+    """Return the files of the sources, of which there is at least one, and none is an output.
+
+    Raises:
+        UsageError: If there is none, or, while they are looked at, if one is an output.
+    """
     if not sources:
         raise UsageError("no source: name a file, a folder, a glob, or - for a list on stdin")
     files = discover(sources, recursive=settings.recursive)
     first = next(files, None)
     if first is None:
         raise UsageError(f"no images in {', '.join(map(str, sources))}")
-    return chain([first], files)
+    return _not_written(chain([first], files), outputs)
 
 
 def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iterator[SourceFile]:
@@ -326,53 +208,12 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
         yield file
 
 
-def provider_of(settings: Settings) -> InferenceProvider:
-    """Return who is to be asked.
+def limits_of(settings: Settings, task: Task) -> Limits:
+    """Return how far a job may go.
 
     Raises:
-        UsageError: If there is no such provider, or it does not take an option that is given.
+        UsageError: If it is not to cost too much, and no price is known.
     """
-    # What is left at its default is left to the provider, which may not know the option.
-    options = {
-        "device": None if settings.device == DEFAULT_DEVICE else settings.device,
-        "url": settings.url,
-        "api_key_file": settings.api_key_file,
-        "concurrency": settings.concurrency,
-        "rpm": settings.rpm,
-        "tpm": settings.tpm,
-        "max_side": settings.max_side,
-        "boxes": settings.box_format,
-        "dialect": settings.dialect,
-        "batch_size": settings.batch_size,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    taken = signature(provider_class(settings.provider)).parameters
-    if all(each.kind is not Parameter.VAR_KEYWORD for each in taken.values()):
-        unknown = [_flag(name) for name in given if name not in taken]
-        if unknown:
-            hint = ": they are for servers, see --provider" if settings.provider == LOCAL else ""
-            raise UsageError(
-                f"provider {settings.provider!r} cannot take these options: "
-                f"{', '.join(unknown)}{hint}"
-            )
-    return get_provider(settings.provider, **given)
-
-
-def _flag(option: str) -> str:
-    return "--box-format" if option == "boxes" else f"--{option.replace('_', '-')}"
-
-
-def _remind(provider: InferenceProvider, settings: Settings) -> None:
-    """Tell a provider in which conventions its models gave boxes: finding out again may cost."""
-    if not isinstance(provider, Grounds) or not store_exists(settings.store):
-        return
-    with open_store(settings.store) as store:
-        for request in runs.requests(store):
-            if request["provider"] == provider.name and "boxes" in request["parameters"]:
-                provider.remember(request["model"], request["parameters"]["boxes"])
-
-
-def _limits(settings: Settings, task: Task) -> Limits:
     last = task.requests[-1]
     price = find_price(last.provider, last.model, settings.prices)
     if price is None and settings.max_cost is not None:
@@ -411,6 +252,9 @@ def _begin(
         for model in task.registrations:
             put_model(connection, model)
         for request in task.requests:
+            # Of a model that is registered with its first answer, which is paid for by then.
+            check_task(connection, stored_model(request), STORED_AS[request.task][0])
+        for request in task.requests:
             runs.keep_request(connection, request.key, request.to_dict())
     return run_id, order
 
@@ -437,6 +281,22 @@ def until_stopped(images: Iterator[T], stop: threading.Event) -> Iterator[T]:
     for image in images:
         _check(stop, " before the outputs were written")
         yield image
+
+
+async def _unless_stopped(work: Awaitable[T], stop: threading.Event) -> T:
+    """Return what comes of the work, which is given up once `stop` is set.
+
+    Raises:
+        StoppedError: If it is.
+    """
+    working = asyncio.ensure_future(work)
+    while not working.done():
+        if stop.is_set():
+            working.cancel()
+            await asyncio.wait([working])
+            _check(stop)
+        await asyncio.wait([working], timeout=_LOOK_EVERY_S)
+    return working.result()
 
 
 def _check(stop: threading.Event, done: str = "") -> None:
@@ -503,18 +363,3 @@ def _conclude(
             },
         )
     return summary
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        is_within_another = False
-    else:
-        is_within_another = True
-    # Not above, or every traceback would begin with that error.
-    if not is_within_another:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

@@ -86,19 +86,22 @@ class Product(Protocol[ImageT]):
 
 
 def plan_outputs(
-    paths: Sequence[str | Path], format_name: str | None, format_of: FormatOf = formats.format_of
+    paths: str | Path | Sequence[str | Path],
+    format_name: str | None,
+    format_of: FormatOf = formats.format_of,
 ) -> tuple[Output, ...]:
     """Choose each output's format and see that it can be written, without writing anything.
 
     Args:
-        paths: The files.
+        paths: The files, or one alone.
         format_name: Format of them all; None for that of each suffix.
         format_of: Chooses among the formats that can hold what is to be written.
 
     Raises:
         UsageError: If a format is unknown, a path cannot be written, or is given twice.
     """
-    outputs = tuple(Output(Path(path), format_of(Path(path), format_name)) for path in paths)
+    named = [paths] if isinstance(paths, (str, Path)) else paths
+    outputs = tuple(Output(Path(path), format_of(Path(path), format_name)) for path in named)
     seen: set[Path] = set()
     for output in outputs:
         resolved = output.path.resolve()

@@ -1,17 +1,20 @@
-"""What providers there are, and whether one answers as it should."""
+"""What providers there are, which one a job asks, and whether one answers as it should."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from inspect import Parameter, signature
 
-from pixano_cli.annotate.job import provider_of
-from pixano_cli.annotate.settings import Settings
-from pixano_cli.inference.check import CheckReport, check_provider
+from pixano_cli.annotate.event_loop import run_to_end
+from pixano_cli.annotate.settings import DEFAULT_DEVICE, LOCAL, Settings
+from pixano_cli.errors import UsageError
+from pixano_cli.inference.check import CheckReport, Grounds, check_provider
 from pixano_cli.inference.embedding import EmbeddingTask
 from pixano_cli.inference.provider import InferenceProvider
-from pixano_cli.inference.registry import list_providers, provider_class
+from pixano_cli.inference.registry import get_provider, list_providers, provider_class
 from pixano_cli.inference.types import InferenceTask, ModelInfo, ServerInfo
+from pixano_cli.inference_store import runs
+from pixano_cli.inference_store.database import open_store, store_exists
 
 _GIVES = {
     InferenceTask.OBJECT_DETECTION.value: "boxes",
@@ -80,7 +83,7 @@ def check(settings: Settings, model: str | None) -> ProviderReport:
             await provider.aclose()
         return ProviderReport(server, tuple(models), boxes)
 
-    return asyncio.run(ask(provider_of(settings)))
+    return run_to_end(ask(provider_of(settings)))
 
 
 def _known(name: str) -> KnownProvider:
@@ -91,3 +94,49 @@ def _known(name: str) -> KnownProvider:
     return KnownProvider(
         name, tuple(tasks), getattr(known, "default_url", None), getattr(known, "variable", None)
     )
+
+
+def provider_of(settings: Settings) -> InferenceProvider:
+    """Return who is to be asked.
+
+    Raises:
+        UsageError: If there is no such provider, or it does not take an option that is given.
+    """
+    # What is left at its default is left to the provider, which may not know the option.
+    options = {
+        "device": None if settings.device == DEFAULT_DEVICE else settings.device,
+        "url": settings.url,
+        "api_key_file": settings.api_key_file,
+        "concurrency": settings.concurrency,
+        "rpm": settings.rpm,
+        "tpm": settings.tpm,
+        "max_side": settings.max_side,
+        "boxes": settings.box_format,
+        "dialect": settings.dialect,
+        "batch_size": settings.batch_size,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    taken = signature(provider_class(settings.provider)).parameters
+    if all(each.kind is not Parameter.VAR_KEYWORD for each in taken.values()):
+        unknown = [_flag(name) for name in given if name not in taken]
+        if unknown:
+            hint = ": they are for servers, see --provider" if settings.provider == LOCAL else ""
+            raise UsageError(
+                f"provider {settings.provider!r} cannot take these options: "
+                f"{', '.join(unknown)}{hint}"
+            )
+    return get_provider(settings.provider, **given)
+
+
+def _flag(option: str) -> str:
+    return "--box-format" if option == "boxes" else f"--{option.replace('_', '-')}"
+
+
+def remind(provider: InferenceProvider, settings: Settings) -> None:
+    """Tell a provider in which conventions its models gave boxes: finding out again may cost."""
+    if not isinstance(provider, Grounds) or not store_exists(settings.store):
+        return
+    with open_store(settings.store) as store:
+        for request in runs.requests(store):
+            if request["provider"] == provider.name and "boxes" in request["parameters"]:
+                provider.remember(request["model"], request["parameters"]["boxes"])

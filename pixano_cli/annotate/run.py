@@ -152,7 +152,7 @@ class _Runner:
         self._progress = progress
         self._locks: dict[str, asyncio.Lock] = {}
         self._holders: Counter[str] = Counter()
-        self._asked_again: set[tuple[str, str | None]] = set()
+        self._asked_again: set[tuple[bytes, str | None]] = set()
 
     async def work(self, items: Iterator[Item]) -> None:
         """Do one item after the other until there are none, or no more are to be begun."""
@@ -215,7 +215,8 @@ class _Runner:
         return outcome
 
     async def _ask(self, image: Image) -> Outcome | None:
-        work = (image.picture.sha256, image.item.prompts)
+        # Short, for there is one for each image.
+        work = (bytes.fromhex(image.picture.sha256[:32]), image.item.prompts)
         again = self._again and work not in self._asked_again
         if not again and self._lookup is not None:
             if await self._lookup.is_answered(image.picture.sha256):

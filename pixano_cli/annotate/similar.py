@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from pixano_cli.annotate.embedding import checked_vector
+from pixano_cli.annotate.event_loop import run_to_end
 from pixano_cli.annotate.selection import Filters, read_filters, read_models
 from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S, LOCAL
 from pixano_cli.errors import MediaReadError, StoreError, UsageError
@@ -190,9 +189,7 @@ def _embedded(path: Path, data: bytes, asked: _Asked, store: Store) -> list[floa
         return checked_vector(result.data)
 
     try:
-        # In a thread, for there may be an event loop in this one, as in a notebook.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, ask()).result()
+        return run_to_end(ask())
     except ModelNotFoundError as error:
         raise UsageError(
             f"{path} has no recorded vector of {asked.model!r}, and provider {asked.provider} has "

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from pixano_cli.annotate.job import Command, Forecast
+    from pixano_cli.annotate.forecast import Forecast
+    from pixano_cli.annotate.job import Command
     from pixano_cli.annotate.settings import Settings
     from pixano_cli.annotate.summary import Summary
     from pixano_cli.inference_store.ledger import Outcome
@@ -226,10 +227,10 @@ def run_job(
     verbosity: Verbosity,
 ) -> int:
     """Run a job, or forecast it, and print what it came to; return the exit code."""
-    from pixano_cli.annotate import job
+    from pixano_cli.annotate import forecast, job
 
     if dry_run:
-        print_forecast(job.forecast(sources, outputs, settings, command), verbosity)
+        print_forecast(forecast.forecast(sources, outputs, settings, command), verbosity)
         return 0
     shown = progress(verbosity)
     try:

@@ -75,6 +75,22 @@ def registered_size(connection: Connection, model_id: str) -> int | None:
     return connection.execute(query).scalar()
 
 
+def check_task(connection: Connection, model_id: str, task: TaskType) -> None:
+    """Check that a model, if it is registered, is so for a task.
+
+    Raises:
+        StoreError: If it is for another one.
+    """
+    models = schema.models
+    known = connection.execute(select(models.c.task_type).where(models.c.model_id == model_id))
+    registered_for = known.scalar()
+    if registered_for not in (None, task.value):
+        raise StoreError(
+            f"model {model_id!r} is registered for {registered_for} in this store, which holds a "
+            f"model for one task: use another --store for {task.value}"
+        )
+
+
 def put_model(connection: Connection, request: NewRegisterModelRequest) -> str:
     """Register a model on a connection in a writing transaction; a project's new name is kept.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -123,11 +123,16 @@ def test_any_contour_is_drawn_inside_the_image(contour: list[list[dict[str, floa
         assert found.area == drawn.sum()
 
 
-@given(st.integers(0, WIDTH), st.integers(0, HEIGHT), st.integers(0, WIDTH), st.integers(0, HEIGHT))
-def test_a_contour_along_pixels_is_exact(x1: int, y1: int, x2: int, y2: int) -> None:
-    assume(x1 < x2)
-    assume(y1 < y2)
-    outer = [{"x": x, "y": y} for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
+def spans(size: int) -> st.SearchStrategy[list[int]]:
+    """Two different numbers from 0 to `size`, the smaller first."""
+    ends = st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)
+    return ends.map(sorted)
+
+
+@given(spans(WIDTH), spans(HEIGHT))
+def test_a_contour_along_pixels_is_exact(x: list[int], y: list[int]) -> None:
+    (x1, x2), (y1, y2) = x, y
+    outer = [{"x": a, "y": b} for a, b in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
     far = [{"x": x, "y": y} for x, y in ((-10, -10), (-5, -10), (-5, -5))]
     found = annotation_of(SEGMENTATION, {"label": "a", "contour": [outer, far]}, WIDTH, HEIGHT)
     assert found is not None

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from pixano_cli.inference.check import SHAPES, SIZE
 
-from .own_server import Handler, OwnServer, answer, own_server
+from .own_server import Handler, OwnServer, answer, own_server, silence
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 CHAT = "/v1/chat/completions"
@@ -125,3 +127,44 @@ def test_a_smaller_picture_is_sent_and_boxes_are_of_the_whole(
     check_boxes(coco)
     assert all(len(json.dumps(asked.body)) < 60_000 for asked in server.asked)
     assert coco["info"]["requests"][0]["parameters"]["max_side"] == 100
+
+
+def test_a_model_of_another_task_is_not_asked(
+    detect: Tool, server: OwnServer, tmp_path: Path
+) -> None:
+    server.on("/v1/embeddings", answer({"data": [{"embedding": [1.0, 2.0]}]}))
+    assert detect("--classes", "cat", "--box-format", "yxyx-thousand").returncode == 0
+    command = [sys.executable, "-m", "pixano_cli", "embed", "photos", "-o", "v.parquet"]
+    command += ["--provider", "vllm", "--url", server.url, "--store", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "model 'seer' is registered for Object Detection in this store" in done.stderr
+    assert "/v1/embeddings" not in server.paths()
+
+
+def test_what_asks_about_the_server_does_not_count_against_the_rate(
+    detect: Tool, server: OwnServer, tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "rocket.jpg").unlink()
+    # One image, one request: the list of models before it would take the only one of a minute.
+    begun = time.monotonic()
+    done = detect("--classes", "cat", "--box-format", "yxyx-thousand", "--rpm", "1")
+    assert done.returncode == 0, done.stderr
+    assert server.paths().count("/v1/models") > 0
+    assert chats(server) == 1
+    assert time.monotonic() - begun < 55
+
+
+def test_a_run_stops_that_has_not_asked_for_an_image_yet(
+    server: OwnServer, detect: Tool, tmp_path: Path
+) -> None:
+    server.on("/v1/models", silence)
+    command = [sys.executable, "-m", "pixano_cli", "detect", "photos", "-o", "b.json"]
+    command += ["--provider", "vllm", "--url", server.url, "--store", "store", "--classes", "cat"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not server.paths():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "run the same command again" in told

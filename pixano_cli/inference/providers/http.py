@@ -111,7 +111,7 @@ class HttpServer:
             concurrency: Most requests under way at once, and how many to begin with; by default
                 from 16 up to 64. Fewer where the server is too busy for so many. Others wait, and
                 their time does not run.
-            rpm: Most requests in any minute.
+            rpm: Most requests in any minute; what asks about the server itself does not count.
             tpm: Most tokens in any minute.
             health: Path that is asked while the server is away; that it is not there is an
                 answer, too.
@@ -224,7 +224,7 @@ class HttpServer:
             if self._is_over(method):
                 raise self._held_back(path)
             async with _stopped(clock):
-                turn = await self._turns.take(tokens, again=has_been_sent)
+                turn = await self._turns.take(tokens, again=has_been_sent, counts=method == "POST")
             if self._is_over(method):
                 self._turns.end(turn, None)
                 raise self._held_back(path)

@@ -117,7 +117,7 @@ class PixanoInferenceProvider(RemoteProvider):
             pace=pace,
         )
         if dialect.lower() not in DIALECTS:
-            raise UsageError(f"dialect must be one of {', '.join(DIALECTS)}, not {dialect!r}")
+            raise UsageError(f"--dialect must be one of {', '.join(DIALECTS)}, not {dialect!r}")
         if window < 2:
             raise UsageError(f"window must be at least 2 frames, not {window}")
         self._window = window

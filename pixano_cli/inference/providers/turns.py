@@ -15,6 +15,7 @@ from pixano_cli.inference.providers.rates import Rate
 class _Waiting(NamedTuple):
     future: asyncio.Future[Turn]
     tokens: int
+    counts: bool
 
 
 class Turns:
@@ -46,20 +47,21 @@ class Turns:
         self._queue: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, tokens: int, *, again: bool) -> Turn:
+    async def take(self, tokens: int, *, again: bool, counts: bool = True) -> Turn:
         """Wait for a turn.
 
         Args:
             tokens: About how many tokens the request takes.
+            counts: Whether it counts against the requests a minute: only what asks a model does.
             again: Whether the request has had a turn before: then its next comes first.
 
         Raises:
             InferenceError: If the server is given up meanwhile.
         """
         now = asyncio.get_running_loop().time()
-        if not self._queue and self._wait(now, tokens) == 0:
-            return self._send(now, tokens)
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens)
+        if not self._queue and self._wait(now, tokens, counts) == 0:
+            return self._send(now, tokens, counts)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, counts)
         if again:
             self._queue.appendleft(waiting)
         else:
@@ -121,33 +123,33 @@ class Turns:
             self._timer = None
         loop = asyncio.get_running_loop()
         while self._queue:
-            future, tokens = self._queue[0]
+            future, tokens, counts = self._queue[0]
             if future.done():
                 self._queue.popleft()
                 continue
             now = loop.time()
-            wait = self._wait(now, tokens)
+            wait = self._wait(now, tokens, counts)
             if wait == 0:
                 self._queue.popleft()
-                future.set_result(self._send(now, tokens))
+                future.set_result(self._send(now, tokens, counts))
                 continue
             if wait < float("inf"):
                 self._timer = loop.call_at(now + wait, self._serve)
             break
 
-    def _wait(self, now: float, tokens: int) -> float:
+    def _wait(self, now: float, tokens: int, counts: bool) -> float:
         """Return the seconds until one may be sent; infinite if nobody can say yet."""
         if self._held_up():
             return float("inf")
         wait = self._pacing.wait(now)
-        if self._requests is not None:
+        if self._requests is not None and counts:
             wait = max(wait, self._requests.wait(now))
         if self._tokens is not None and tokens:
             wait = max(wait, self._tokens.wait(now, tokens))
         return wait
 
-    def _send(self, now: float, tokens: int) -> Turn:
-        if self._requests is not None:
+    def _send(self, now: float, tokens: int, counts: bool) -> Turn:
+        if self._requests is not None and counts:
             self._requests.take(now)
         if self._tokens is not None and tokens:
             self._tokens.take(now, tokens)
