@@ -29,6 +29,7 @@ from pixano_cli.inference.providers import breaker
 from pixano_cli.inference.providers.http import Answer, HttpServer
 from pixano_cli.inference.providers.keys import ApiKey
 from pixano_cli.inference.providers.openai import OpenAIProvider
+from pixano_cli.inference.providers.pacing import START
 
 from .own_server import (
     OwnServer,
@@ -121,7 +122,7 @@ def test_429_with_retry_after_is_obeyed_by_all(server: OwnServer) -> None:
     assert len(asked) == 31
     # Those that were on their way already are not held up, all others are.
     late = [moment - refused[0] for moment in asked if moment - refused[0] > 0.3]
-    assert len(late) >= 31 - 8
+    assert len(late) >= 31 - START
     assert min(late) >= 1.0
 
 
