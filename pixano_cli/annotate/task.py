@@ -1,21 +1,17 @@
-"""The tasks: what each asks of a provider for one image, and the records its answers become.
-
-Every answer of a provider passes through here once and is checked before it is recorded.
-"""
+"""The tasks: what each asks of a provider for one image, and the records its answers become."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from pixano_cli import rle
+from pixano_cli.annotate.answers import detection_elements, segmentation_elements
 from pixano_cli.annotate.identity import Request, inference_id
-from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
+from pixano_cli.annotate.prompts import Geometry, Prompt
 from pixano_cli.annotate.settings import ANSWER_TIMEOUT_S
 from pixano_cli.annotate.view import View, answered_geometries
 from pixano_cli.inference.embedding import EmbeddingTask
@@ -23,9 +19,7 @@ from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
-    ImageMaskGenerationOutput,
     ImageZeroShotDetectionInput,
-    ImageZeroShotDetectionOutput,
     InferenceTask,
 )
 from pixano_cli.inference_store.database import Store
@@ -269,82 +263,6 @@ class Segmentation:
             )
             answered = segmentation_elements(result.data, asked, image.picture)
             elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
-
-
-def detection_elements(
-    output: ImageZeroShotDetectionOutput, vocabulary: Collection[str] | None
-) -> list[dict[str, Any]]:
-    """Check a detector's answer and return it as object_detection elements, best score first.
-
-    Args:
-        output: The answer.
-        vocabulary: The classes the detector says it has; None if it has no set of its own.
-
-    Raises:
-        InferenceError: If it is malformed, or names a class that is not in the vocabulary.
-    """
-    if not len(output.boxes) == len(output.scores) == len(output.classes):
-        raise InferenceError("the model's answer is malformed: boxes, scores and classes differ")
-    elements = []
-    for box, score, label in zip(output.boxes, output.scores, output.classes, strict=True):
-        if len(box) != 4 or not all(math.isfinite(value) for value in box):
-            raise InferenceError(f"the model's answer is malformed: {box} is no box")
-        _check_score(score)
-        if not label.strip():
-            raise InferenceError("the model's answer is malformed: an object without a label")
-        if vocabulary is not None and label not in vocabulary:
-            raise InferenceError(f"the model's answer names a class it does not have: {label!r}")
-        xmin, ymin, xmax, ymax = box
-        elements.append(
-            {
-                "label": label,
-                "score": score,
-                "xmin": xmin,
-                "ymin": ymin,
-                "xmax": xmax,
-                "ymax": ymax,
-            }
-        )
-    return sorted(elements, key=lambda element: -element["score"])
-
-
-def segmentation_elements(
-    output: ImageMaskGenerationOutput, prompts: Sequence[Prompt], picture: Picture
-) -> list[dict[str, Any]]:
-    """Check a segmenter's answer and return the best mask a prompt as image_segmentation elements.
-
-    Raises:
-        InferenceError: If it is malformed.
-    """
-    shape = output.scores.shape
-    if len(output.masks) != len(prompts) or len(shape) != 2 or shape[0] != len(prompts):
-        raise InferenceError("the model's answer is malformed: not one list of masks a prompt")
-    elements = []
-    for index, (prompt, masks) in enumerate(zip(prompts, output.masks, strict=True)):
-        scores = output.scores.values[index * shape[1] : (index + 1) * shape[1]]
-        if not masks or len(scores) != len(masks):
-            raise InferenceError("the model's answer is malformed: not one score a mask")
-        iou, best = max(zip(scores, masks, strict=True), key=lambda pair: pair[0])
-        _check_score(iou)
-        try:
-            rle.check(best, (picture.height, picture.width))
-        except ValueError as error:
-            raise InferenceError(f"the model's answer is malformed: {error}") from error
-        elements.append(
-            {
-                "label": prompt.label,
-                "score": iou if prompt.score is None else prompt.score,
-                "rle": best.to_dict(),
-                "iou": iou,
-                "prompt": geometry_to_dict(prompt.geometry),
-            }
-        )
-    return elements
-
-
-def _check_score(score: float) -> None:
-    if not 0 <= score <= 1:
-        raise InferenceError(f"the model's answer is malformed: a score of {score}")
 
 
 def _answers(store: Store, keys: Sequence[str], image: Image) -> dict[str, list[dict[str, Any]]]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pixano_cli import rle
+from pixano_cli.annotate.answers import detection_elements, segmentation_elements
 from pixano_cli.annotate.prompts import Prompt
-from pixano_cli.annotate.task import detection_elements, score_floor, segmentation_elements
+from pixano_cli.annotate.task import score_floor
 from pixano_cli.annotations import Box
 from pixano_cli.inference.errors import InferenceError
 from pixano_cli.inference.types import (
