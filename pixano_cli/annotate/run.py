@@ -20,6 +20,7 @@ from pixano_cli.annotate.limits import Limits
 from pixano_cli.annotate.lookup import Lookup
 from pixano_cli.annotate.prompts import PromptError
 from pixano_cli.annotate.record import COMPANY, Recorder, is_fatal
+from pixano_cli.annotate.room import Room
 from pixano_cli.annotate.task import Image, PartlyAnsweredError, Task, usage_of
 from pixano_cli.errors import MediaError, ModelError
 from pixano_cli.formats.text import portable
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # Files that are read while others are with the model.
 IN_MEMORY = 4
+# Up to this more are read, if many are asked about at once.
+SMALL_BYTES = 128 * 1024 * 1024
 # How long one of many waits for others to be looked up with.
 COMPANY_S = 0.002
 # Files that are begun while others are with the model: read, or done and waiting for their commit.
@@ -96,11 +99,13 @@ async def run_items(
         ModelError: If the model cannot be loaded.
         ProviderDownError: If the provider is away for good.
     """
-    # A server answers all that it was asked at once at once: half of that is company.
+    # A server answers all that it was asked at once at once: half of that is company, and what is
+    # to be sent next is read by then.
     company = max(COMPANY, concurrency // 2)
-    in_memory = max(IN_MEMORY, concurrency // 4)
+    always = concurrency + IN_MEMORY
+    most = always + concurrency if concurrency > COMPANY else always
     with Recorder(store, run_id, overwrite=again, company=company) as recorder:
-        room = asyncio.Semaphore(concurrency + in_memory)
+        room = Room(always, most, SMALL_BYTES)
         # Where little is asked at once there is no company to wait for.
         wait_s = COMPANY_S if concurrency > COMPANY else 0.0
         lookup = Lookup(store, task.settled_by, wait_s) if task.settled_by else None
@@ -109,7 +114,7 @@ async def run_items(
         watching = asyncio.create_task(_hold_back_once(stop, limits, hold_back))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency + in_memory + company):
+                for _ in range(most + company):
                     group.create_task(runner.work(items))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -134,7 +139,7 @@ class _Runner:
         run_id: str,
         recorder: Recorder,
         lookup: Lookup | None,
-        room: asyncio.Semaphore,
+        room: Room,
         again: bool,
         stop: threading.Event,
         limits: Limits,
@@ -171,7 +176,7 @@ class _Runner:
         picture: Picture | None = None
         try:
             async with AsyncExitStack() as until_recorded:
-                async with self._room:
+                async with self._room.hold(item.size if item.size >= 0 else SMALL_BYTES):
                     data, read, capture = await asyncio.to_thread(_read, item)
                     picture = read
                     item = replace(item, sha256=read.sha256)
