@@ -15,7 +15,7 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, func, select, tuple_, update
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import process, schema
@@ -130,6 +130,15 @@ def discard(store: Store, blobs: BlobStorage, keys: Iterable[str]) -> int:
         StoreError: If the storage or the database fails; `collect` removes what is left.
     """
     return _remove(store, blobs, keys, lambda row: row.owner is None)
+
+
+def count_known(connection: Connection, keys: Iterable[str]) -> int:
+    """Return how many of the keys are of blobs that are kept, made or yet to be removed."""
+    known = 0
+    for some in _batches(keys):
+        there = select(func.count()).select_from(_blobs).where(_blobs.c.storage_key.in_(some))
+        known += connection.execute(there).scalar_one()
+    return known
 
 
 def abandon(store: Store, blobs: BlobStorage, key: str, owner: str) -> None:

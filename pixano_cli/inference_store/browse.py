@@ -26,6 +26,8 @@ from pixano_cli.inference_store.records import from_bytes
 
 _MADE = PaginationSortField.CREATED_AT.value
 _PAGE = 500
+# More than any store holds, and no more than databases and Python count.
+_MOST = 2**62 // 2
 
 
 def browse(
@@ -45,6 +47,7 @@ def browse(
     Raises:
         StoreError: If a filter or the sorting is not valid.
     """
+    limit, offset = min(limit, _MOST), min(offset, _MOST)
     sorting = request.pagination or Pagination()
     if sorting.sort not in (None, _MADE):
         found = _one_after_the_other(model_ids, request, sorting, limit, offset)

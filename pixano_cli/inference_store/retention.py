@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import schema
-from pixano_cli.inference_store.blob_ledger import LONGEST_WRITE_S, collect, discard
+from pixano_cli.inference_store.blob_ledger import LONGEST_WRITE_S, collect, count_known, discard
 from pixano_cli.inference_store.blobs import BlobStorage
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.database import Store, now
@@ -364,9 +364,11 @@ def _remove_some(
         if counted:
             done = _tasks.c.deleted_record_count + count
             _note(connection, job, deleted_record_count=done)
-    gone = discard(store, blobs, doomed)
-    if gone:
+    if doomed:
+        discard(store, blobs, doomed)
         with store.write() as connection:
+            # Whoever opened the store meanwhile may have been the one to remove some.
+            gone = len(doomed) - count_known(connection, doomed)
             done = _tasks.c.deleted_blob_count + gone
             _note(connection, job, deleted_blob_count=done)
     return rows

@@ -22,6 +22,7 @@ from sqlalchemy import Table, func, select, update
 from pixano_cli import inference_store as istore
 from pixano_cli.errors import StoreError
 from pixano_cli.inference_store import process, retention, schema
+from pixano_cli.inference_store.blob_ledger import collect
 from pixano_cli.inference_store.blobs import FolderBlobs, data_key
 from pixano_cli.inference_store.connection import blobs_of
 from pixano_cli.inference_store.inference import create_inference_storage_request
@@ -755,6 +756,24 @@ class TestTasks:
         assert found() == ["4"]
         retention.upkeep(store)
         assert blobs(store) == {b"4"}
+
+    def test_counts_what_another_process_removes_for_it(
+        self, store: istore.Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            keep(str(number), str(number).encode())
+        clock.pass_hours(11)
+        discard = retention.discard
+
+        def late(opened: istore.Store, storage: Any, doomed: Any) -> int:
+            # Whoever opens the store removes what is given up.
+            assert collect(opened, storage) == 3
+            return discard(opened, storage, doomed)
+
+        monkeypatch.setattr(retention, "discard", late)
+        run(policy())
+        (task,) = tasks()
+        assert (task.state, *counts(task)) == ("complete", 3, 3, 3, 3)
 
     @pytest.mark.parametrize("end", ["deleted", "replaced"])
     def test_stops_when_its_policy_is_the_model_s_no_more(
