@@ -68,8 +68,8 @@ def detect(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in listed(sources)],
-        listed(outputs),
+        sources,
+        outputs,
         settings,
         detection(settings, model),
         progress=progress,
@@ -108,8 +108,8 @@ def segment(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in listed(sources)],
-        listed(outputs),
+        sources,
+        outputs,
         settings,
         segmentation(settings, model, detector, prompts, boxes),
         progress=progress,
@@ -144,8 +144,8 @@ def embed(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in listed(sources)],
-        listed(outputs),
+        sources,
+        outputs,
         settings,
         embedding(settings, model),
         progress=progress,
@@ -188,18 +188,13 @@ def caption(
     """
     settings = Settings(**options)
     return execute(
-        [str(source) for source in listed(sources)],
-        listed(outputs),
+        sources,
+        outputs,
         settings,
         captioning(settings, model, prompt, max_new_tokens, temperature, seed),
         progress=progress,
         stop=stop,
     )
-
-
-def listed(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    """Return paths as a list, of which one may stand alone."""
-    return [paths] if isinstance(paths, str | Path) else paths
 
 
 def detection(settings: Settings, model: str | None) -> Command:

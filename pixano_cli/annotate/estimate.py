@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from pixano_cli.annotate.identity import Request
 from pixano_cli.errors import MediaError
+from pixano_cli.inference.providers.outgoing import within
 from pixano_cli.inference.types import InferenceTask
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import Store
@@ -68,7 +69,7 @@ def estimate(
     else:
         return None
     sizes = [size for item in items if (size := _size(item)) is not None]
-    shown = [_within(*size, parameters.get("max_side")) for size in sizes or [(1, 1)]]
+    shown = [within(*size, parameters.get("max_side")) for size in sizes or [(1, 1)]]
     images = fmean(image_tokens(request.model, *size) for size in shown)
     return {"prompt_tokens": text + images, "completion_tokens": answered}
 
@@ -91,11 +92,6 @@ def _size(item: Item) -> tuple[int, int] | None:
     except MediaError:
         return None
     return facts.width, facts.height
-
-
-def _within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    scale = min(1.0, (max_side or math.inf) / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def image_tokens(model: str, width: int, height: int) -> float:

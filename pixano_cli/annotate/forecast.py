@@ -9,10 +9,10 @@ from typing import Any
 
 from pixano_cli.annotate.estimate import estimate, sample
 from pixano_cli.annotate.event_loop import run_to_end
-from pixano_cli.annotate.job import Command, files_of, limits_of
+from pixano_cli.annotate.job import Command, files_of, plan, price_of
 from pixano_cli.annotate.outputs import plan_outputs
-from pixano_cli.annotate.plan import items_of, plan_pages
-from pixano_cli.annotate.prices import find_price
+from pixano_cli.annotate.plan import items_of
+from pixano_cli.annotate.prices import Price
 from pixano_cli.annotate.providers import provider_of, remind
 from pixano_cli.annotate.settings import LOCAL, Settings
 from pixano_cli.annotate.summary import MaxFailures
@@ -91,27 +91,21 @@ def forecast(
         finally:
             await provider.aclose()
         task = assignment.task
-        limits_of(settings, task)
+        price = price_of(settings, task)
         items = items_of(files, assignment.prompts)
         store = open_store(settings.store) if store_exists(settings.store) else None
         total = cached = 0
 
         def pending() -> Iterator[ledger.Item]:
             nonlocal total, cached
-            for page, recorded in plan_pages(
-                store,
-                assignment.product,
-                items,
-                again=settings.overwrite,
-                checksum=settings.checksum,
-            ):
+            for page, recorded in plan(store, items, settings, assignment.product):
                 total += len(page)
                 cached += len(recorded)
                 yield from (item for item in page if item.file_name not in recorded)
 
         try:
             some = sample(pending())
-            return _forecast(settings, task, total, cached, some, store)
+            return _forecast(task, price, total, cached, some, store)
         finally:
             if store:
                 store.close()
@@ -120,8 +114,8 @@ def forecast(
 
 
 def _forecast(
-    settings: Settings,
     task: Task,
+    price: Price | None,
     total: int,
     cached: int,
     some: Sequence[ledger.Item],
@@ -138,7 +132,6 @@ def _forecast(
             for name in ("prompt_tokens", "completion_tokens")
         }
         tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        price = find_price(last.provider, last.model, settings.prices)
         cost = price.of(usage) if price else None
     return Forecast(
         task=task.name,

@@ -22,13 +22,14 @@ from pixano_cli.annotate.outputs import (
     FormatOf,
     Output,
     Product,
+    listed,
     plan_outputs,
     write_failures,
     write_outputs,
     write_run_file,
 )
 from pixano_cli.annotate.plan import ItemPrompts, items_of, plan_pages
-from pixano_cli.annotate.prices import find_price
+from pixano_cli.annotate.prices import Price, find_price
 from pixano_cli.annotate.providers import provider_of, remind
 from pixano_cli.annotate.run import Progress, run_items
 from pixano_cli.annotate.settings import Settings
@@ -97,8 +98,8 @@ class Command:
 
 
 def execute(
-    sources: Sequence[str],
-    outputs: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
+    outputs: str | Path | Sequence[str | Path],
     settings: Settings,
     command: Command,
     *,
@@ -108,8 +109,8 @@ def execute(
     """Annotate the sources and write the outputs.
 
     Args:
-        sources: Files, folders, globs, or `-` for a list on standard input.
-        outputs: The files to write.
+        sources: Files, folders, globs, or `-` for a list on standard input; one or several.
+        outputs: The files to write, or one alone.
         settings: How.
         command: What to do.
         progress: Told of every file.
@@ -123,7 +124,8 @@ def execute(
     progress = progress or Silence()
     max_failures = MaxFailures.parse(settings.max_failures)
     planned = plan_outputs(outputs, settings.format, command.format_of)
-    files = files_of(sources, settings, planned)
+    named = [str(source) for source in listed(sources)]
+    files = files_of(named, settings, planned)
 
     async def annotate() -> Summary:
         provider = provider_of(settings)
@@ -133,9 +135,9 @@ def execute(
             limits = limits_of(settings, assignment.task)
             items = items_of(files, assignment.prompts)
             with open_store(settings.store) as store:
-                run_id, order = _begin(store, sources, settings, assignment, planned)
+                run_id, order = _begin(store, named, settings, assignment, planned)
                 total = cached = 0
-                for page, recorded in _plan(store, items, settings, assignment.product):
+                for page, recorded in plan(store, items, settings, assignment.product):
                     _check(stop)
                     with store.write() as connection:
                         ledger.add_items(connection, run_id, page, recorded)
@@ -208,11 +210,11 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
         yield file
 
 
-def limits_of(settings: Settings, task: Task) -> Limits:
-    """Return how far a job may go.
+def price_of(settings: Settings, task: Task) -> Price | None:
+    """Return what the tokens of a job cost; None if that is not known.
 
     Raises:
-        UsageError: If it is not to cost too much, and no price is known.
+        UsageError: If it is not known, and the job is not to cost too much.
     """
     last = task.requests[-1]
     price = find_price(last.provider, last.model, settings.prices)
@@ -221,7 +223,16 @@ def limits_of(settings: Settings, task: Task) -> Limits:
             f"--max-cost: no price is known for {last.provider}'s {last.model}: "
             "give it with --prices"
         )
-    return Limits(price, max_cost=settings.max_cost, seconds=settings.time_limit)
+    return price
+
+
+def limits_of(settings: Settings, task: Task) -> Limits:
+    """Return how far a job may go.
+
+    Raises:
+        UsageError: If it is not to cost too much, and no price is known.
+    """
+    return Limits(price_of(settings, task), max_cost=settings.max_cost, seconds=settings.time_limit)
 
 
 def _begin(
@@ -263,12 +274,13 @@ def _absolute(path: Path) -> str:
     return portable(str(path.absolute()))
 
 
-def _plan(
+def plan(
     store: Store | None,
     items: Iterator[ledger.Item],
     settings: Settings,
     product: Product[Any],
 ) -> Iterator[tuple[list[ledger.Item], set[str]]]:
+    """Yield the items a page at a time, with the names of those that the record answers."""
     return plan_pages(store, product, items, again=settings.overwrite, checksum=settings.checksum)
 
 

@@ -85,6 +85,11 @@ class Product(Protocol[ImageT]):
         """
 
 
+def listed(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """Return paths as a list, of which one may stand alone."""
+    return [paths] if isinstance(paths, str | Path) else paths
+
+
 def plan_outputs(
     paths: str | Path | Sequence[str | Path],
     format_name: str | None,
@@ -100,8 +105,9 @@ def plan_outputs(
     Raises:
         UsageError: If a format is unknown, a path cannot be written, or is given twice.
     """
-    named = [paths] if isinstance(paths, (str, Path)) else paths
-    outputs = tuple(Output(Path(path), format_of(Path(path), format_name)) for path in named)
+    outputs = tuple(
+        Output(Path(path), format_of(Path(path), format_name)) for path in listed(paths)
+    )
     seen: set[Path] = set()
     for output in outputs:
         resolved = output.path.resolve()

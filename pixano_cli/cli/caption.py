@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pixano_cli.cli import console, options
+from pixano_cli.cli import options
+from pixano_cli.cli.run_options import Run, running_but
 
 
+@running_but("batch_size", "box_format")
 def caption(
     sources: options.Sources,
     output: Annotated[
@@ -64,29 +66,8 @@ def caption(
         ),
     ] = None,
     format: options.Format = None,  # noqa: A002 - the option's name
-    recursive: options.Recursive = True,
-    provider: options.Provider = "local",
-    url: options.Url = None,
-    api_key_file: options.ApiKeyFile = None,
-    concurrency: options.Concurrency = None,
-    rpm: options.Rpm = None,
-    tpm: options.Tpm = None,
-    timeout: options.Timeout = 600.0,
-    max_side: options.MaxSide = None,
-    dialect: options.Dialect = None,
-    time_limit: options.TimeLimit = None,
-    max_cost: options.MaxCost = None,
-    prices: options.Prices = None,
-    device: options.Device = "cpu",
-    store: options.StoreFolder = None,
-    overwrite: options.Overwrite = False,
-    checksum: options.Checksum = False,
-    max_failures: options.MaxFailures = "0",
-    dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    *,
+    run: Run,
 ) -> int:
     """Write a text an image, by a model that sees and writes."""
     from pixano_cli.annotate.commands import DEFAULT_PROMPT, captioning
@@ -98,28 +79,7 @@ def caption(
         raise UsageError("--prompt and --prompt-file: only one of them can say what to ask")
     if prompt_file is not None:
         prompt = read_prompt(prompt_file)
-    settings = Settings(
-        provider=provider,
-        url=url,
-        api_key_file=api_key_file,
-        format=format,
-        concurrency=concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        timeout=timeout,
-        max_side=max_side,
-        dialect=dialect,
-        time_limit=time_limit,
-        max_cost=max_cost,
-        prices=prices,
-        device=device,
-        recursive=recursive,
-        store=store,
-        overwrite=overwrite,
-        checksum=checksum,
-        max_failures=max_failures,
-    )
+    settings = Settings(format=format, **run.settings)
     asked = DEFAULT_PROMPT if prompt is None else prompt
     command = captioning(settings, model, asked, max_new_tokens, temperature, seed)
-    verbosity = console.Verbosity(as_json, verbose, quiet)
-    return console.run_job(sources, output, settings, command, dry_run, verbosity)
+    return run.job(sources, output, settings, command)

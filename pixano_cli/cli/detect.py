@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pixano_cli.cli import console, options
+from pixano_cli.cli import options
+from pixano_cli.cli.run_options import Run, running
 
 
+@running
 def detect(
     sources: options.Sources,
     output: options.Outputs,
@@ -26,63 +28,18 @@ def detect(
     classes: options.Classes = None,
     threshold: options.Threshold = None,
     categories: options.Categories = None,
-    recursive: options.Recursive = True,
-    provider: options.Provider = "local",
-    url: options.Url = None,
-    api_key_file: options.ApiKeyFile = None,
-    batch_size: options.BatchSize = None,
-    concurrency: options.Concurrency = None,
-    rpm: options.Rpm = None,
-    tpm: options.Tpm = None,
-    timeout: options.Timeout = 600.0,
-    max_side: options.MaxSide = None,
-    box_format: options.BoxFormat = None,
-    dialect: options.Dialect = None,
-    time_limit: options.TimeLimit = None,
-    max_cost: options.MaxCost = None,
-    prices: options.Prices = None,
-    device: options.Device = "cpu",
-    store: options.StoreFolder = None,
-    overwrite: options.Overwrite = False,
-    checksum: options.Checksum = False,
-    max_failures: options.MaxFailures = "0",
-    dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    *,
+    run: Run,
 ) -> int:
     """Find objects in images and write their boxes."""
     from pixano_cli.annotate.commands import detection
     from pixano_cli.annotate.settings import Settings
 
     settings = Settings(
-        provider=provider,
-        url=url,
-        api_key_file=api_key_file,
         classes=options.split_classes(classes),
         threshold=threshold,
-        format=format,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        timeout=timeout,
-        max_side=max_side,
-        box_format=box_format,
-        dialect=dialect,
-        time_limit=time_limit,
-        max_cost=max_cost,
-        prices=prices,
-        device=device,
-        recursive=recursive,
-        store=store,
-        overwrite=overwrite,
-        checksum=checksum,
-        max_failures=max_failures,
         categories=categories,
+        format=format,
+        **run.settings,
     )
-    verbosity = console.Verbosity(as_json, verbose, quiet)
-    return console.run_job(
-        sources, output, settings, detection(settings, model), dry_run, verbosity
-    )
+    return run.job(sources, output, settings, detection(settings, model))

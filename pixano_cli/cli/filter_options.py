@@ -5,7 +5,6 @@ A command takes them by one parameter, `filters: Filters`, and `@filtered`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from pixano_cli.annotate.selection import Filters
+from pixano_cli.cli.signature import Option, in_place_of
 
 T = TypeVar("T")
 
@@ -106,31 +106,10 @@ def filtered(command: Callable[..., T]) -> Callable[..., T]:
 
 def filtered_but(*left_out: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a command the options of the other filters in place of its parameter `filters`."""
-    options = {name: each for name, each in _OPTIONS.items() if name not in left_out}
-    return partial(_with_options, options)
+    taken = {name: Option(each) for name, each in _OPTIONS.items() if name not in left_out}
+    return partial(in_place_of, "filters", taken, _filters)
 
 
-def _with_options(taken: dict[str, Any], command: Callable[..., T]) -> Callable[..., T]:
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        if parameter.name != "filters":
-            parameters.append(parameter)
-            continue
-        parameters += [
-            inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            for name, annotation in taken.items()
-        ]
-
-    def with_filters(**options: Any) -> T:
-        given = {name: options.pop(name) for name in taken}
-        given |= {name: tuple(given[name] or ()) for name in _REPEATED if name in taken}
-        return command(filters=Filters(**given), **options)
-
-    with_filters.__name__ = command.__name__
-    with_filters.__doc__ = command.__doc__
-    with_filters.__annotations__ = {}
-    with_filters.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[each.replace(kind=each.KEYWORD_ONLY) for each in parameters]
-    )
-    return with_filters
+def _filters(**given: Any) -> Filters:
+    repeated = {name: tuple(given[name] or ()) for name in _REPEATED if name in given}
+    return Filters(**(given | repeated))

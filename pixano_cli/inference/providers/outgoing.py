@@ -63,7 +63,7 @@ def outgoing(image: str, max_side: int | None = None) -> Outgoing:
     """
     data = read_url(image)
     facts, is_plain = _look(data)
-    size = _within(facts.width, facts.height, max_side)
+    size = within(facts.width, facts.height, max_side)
     displayed = (facts.width, facts.height)
     if is_plain and size == displayed:
         return _as_it_is(facts, data)
@@ -89,7 +89,7 @@ async def outgoing_soon(image: str, max_side: int | None = None) -> Outgoing:
     if data is not None and len(data) <= _SMALL:
         facts, is_plain = _look(data)
         size = (facts.width, facts.height)
-        if is_plain and size == _within(*size, max_side):
+        if is_plain and size == within(*size, max_side):
             return _as_it_is(facts, data)
     return await asyncio.to_thread(outgoing, image, max_side)
 
@@ -115,7 +115,8 @@ def _look(data: bytes) -> tuple[ImageFacts, bool]:
     return facts, is_plain
 
 
-def _within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+def within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Return the (width, height) in which an image is sent, no side longer than `max_side`."""
     longest = max(width, height)
     if max_side is None or longest <= max_side:
         return width, height
