@@ -47,7 +47,7 @@ IN_MEMORY = 4
 # Up to this more are read, if many are asked about at once.
 SMALL_BYTES = 128 * 1024 * 1024
 # How long one of many waits for others to be looked up with.
-COMPANY_S = 0.002
+COMPANY_S = 0.02
 # Files that are begun while others are with the model: read, or done and waiting for their commit.
 READ_AHEAD = IN_MEMORY + COMPANY
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-START = 16
-"""Requests at once to begin with, unless told otherwise."""
+START = 24
+"""Requests at once to begin with, unless told otherwise: a server that keeps up has all of `MOST`
+after one round trip."""
 
 MOST = 64
 """Requests at once at most, unless told otherwise."""
