@@ -22,10 +22,10 @@ class UsageError(PixanoAnnotateError):
 
 
 class MediaError(PixanoAnnotateError):
-    """A file cannot be used as an image.
+    """A file cannot be used as an image, or as a video.
 
     `stage` is where it failed: "read" (the bytes cannot be had) or "decode" (they are no
-    image that can be used).
+    image or video that can be used).
     """
 
     stage: ClassVar[str] = "decode"
@@ -39,6 +39,10 @@ class MediaReadError(MediaError):
 
 class ImageDecodeError(MediaError):
     """The bytes are not a whole, safe image in a supported format."""
+
+
+class VideoError(MediaError):
+    """The file is not a video with frames that can be shown, or is damaged part of the way."""
 
 
 class ModelError(PixanoAnnotateError):

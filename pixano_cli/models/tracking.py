@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -69,3 +72,93 @@ class TrackingModel(InferenceModel[TrackingInput, TrackingOutput]):
     """Base class for trackers."""
 
     capability_name: ClassVar[str | None] = "tracking"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrompt:
+    """Where one object is in one frame; coordinates are pixels of the frame as displayed.
+
+    Attributes:
+        object_id: Which object.
+        box: [xmin, ymin, xmax, ymax].
+        points: (x, y) of points on it or beside it.
+        labels: For each point 1 (on the object) or 0 (beside it).
+        mask: Mask of the size of the frame; then there is neither box nor point.
+    """
+
+    object_id: int
+    box: tuple[float, float, float, float] | None = None
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    mask: CompressedRLEData | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMask:
+    """One object in one frame.
+
+    Attributes:
+        mask: Mask of the size of the frame; empty where the object is not to be seen.
+        score: How sure the model is that it is to be seen, in [0, 1]; None if it does not say.
+    """
+
+    mask: CompressedRLEData
+    score: float | None = None
+
+
+class TrackingSession(ABC):
+    """Objects followed through one video, a frame at a time, in memory that does not grow with it.
+
+    Frames are pixels [height, width, 3], RGB uint8, as displayed, all of one size, and known by
+    their place in the sequence that is followed, from 0. A session is used by one thread at a time.
+    """
+
+    @abstractmethod
+    def condition(
+        self, frame: int, image: RGBImage, prompts: Sequence[ObjectPrompt]
+    ) -> Mapping[int, ObjectMask]:
+        """Prompt objects in a frame, new ones or, as a correction, known ones.
+
+        The frame may be ahead of those that were stepped through, any number of them, in any order;
+        or it is the one that was stepped to last, for objects that are new there.
+
+        Returns:
+            What the prompted objects look like in the frame, by object.
+
+        Raises:
+            ValueError: If a prompt cannot be used.
+        """
+
+    @abstractmethod
+    def step(self, frame: int, image: RGBImage) -> Mapping[int, ObjectMask]:
+        """Go on to the next frame, the first one being any.
+
+        Returns:
+            All objects that are followed, by object, also those that are not to be seen.
+        """
+
+    @abstractmethod
+    def forget(self, objects: Collection[int]) -> None:
+        """Follow these objects no more."""
+
+    @abstractmethod
+    def state(self) -> bytes:
+        """Return all that is needed to go on after the frame that was stepped to last."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the session holds."""
+
+
+class StreamingTrackingModel(TrackingModel):
+    """Base class for trackers that take a video frame by frame."""
+
+    @abstractmethod
+    def open_session(self, width: int, height: int, state: bytes | None = None) -> TrackingSession:
+        """Begin with a video of this size, or go on with one from a session's state.
+
+        On a CPU, going on from a state gives the very masks that going on without it would.
+
+        Raises:
+            ModelError: If the state is not one of this model, with these weights.
+        """
