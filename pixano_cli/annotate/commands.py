@@ -15,7 +15,7 @@ from pixano_cli.annotate.captions import Captioning, Captions
 from pixano_cli.annotate.embedding import Embedding, Embeddings
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.job import Assignment, Command, execute
-from pixano_cli.annotate.prompts import Prompt, read_prompts
+from pixano_cli.annotate.prompts import Prompt, dump_prompts, read_prompts
 from pixano_cli.annotate.providers import gives
 from pixano_cli.annotate.run import Progress
 from pixano_cli.annotate.settings import LOCAL, Options, RunOptions, Settings
@@ -303,7 +303,8 @@ def segmentation(
             _check_classes(sorted(labels or ()), own, str(boxes))
         view = View(None, request.key, settings.threshold, labels)
         task = Segmentation(provider, request, view, None, at_once, settings.timeout)
-        return Assignment(task, Annotations(view, categories), given)
+        texts = {name: dump_prompts(each) for name, each in given.items()}
+        return Assignment(task, Annotations(view, categories), texts)
 
     return Command(assign)
 

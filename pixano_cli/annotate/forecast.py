@@ -79,7 +79,7 @@ def forecast(
     """
     MaxFailures.parse(settings.max_failures)
     planned = plan_outputs(outputs, settings.format, command.format_of)
-    files = files_of(sources, settings, planned)
+    files = files_of(sources, settings, planned, command.discover)
 
     async def look() -> Forecast:
         provider = provider_of(settings)

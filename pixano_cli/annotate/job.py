@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from pixano_cli import __version__, formats
@@ -60,7 +60,7 @@ class Assignment:
     Attributes:
         task: What is asked about every image.
         product: What the outputs hold.
-        prompts: The prompts of each image by file name; None where a detector gives them.
+        prompts: The prompts of each file by its name, as text; None where a detector gives them.
     """
 
     task: Task
@@ -84,6 +84,31 @@ class Silence:
 Assign = Callable[[InferenceProvider], Awaitable[Assignment]]
 
 
+class Discover(Protocol):
+    """Finds the files of sources; see `media.discover.discover`."""
+
+    def __call__(self, sources: Sequence[str], *, recursive: bool) -> Iterator[SourceFile]: ...
+
+
+class RunItems(Protocol):
+    """Does the pending items of a run; see `run.run_items`."""
+
+    def __call__(
+        self,
+        task: Any,
+        store: Store,
+        run_id: str,
+        *,
+        concurrency: int,
+        again: bool,
+        stop: threading.Event,
+        limits: Limits,
+        progress: Progress,
+        hold_back: Callable[[], None],
+        order: ledger.Order,
+    ) -> Awaitable[None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command with its options.
@@ -91,10 +116,14 @@ class Command:
     Attributes:
         assign: Makes what is to be done, given the provider.
         format_of: Chooses among the formats that can hold what it writes.
+        discover: Finds what it is about.
+        run: Does it.
     """
 
     assign: Assign
     format_of: FormatOf = formats.format_of
+    discover: Discover = discover
+    run: RunItems = run_items
 
 
 def execute(
@@ -125,7 +154,7 @@ def execute(
     max_failures = MaxFailures.parse(settings.max_failures)
     planned = plan_outputs(outputs, settings.format, command.format_of)
     named = [str(source) for source in listed(sources)]
-    files = files_of(named, settings, planned)
+    files = files_of(named, settings, planned, command.discover)
 
     async def annotate() -> Summary:
         provider = provider_of(settings)
@@ -146,7 +175,7 @@ def execute(
                 progress.start(total, cached)
                 try:
                     if total > cached:
-                        await run_items(
+                        await command.run(
                             assignment.task,
                             store,
                             run_id,
@@ -183,7 +212,10 @@ def provenance(
 
 
 def files_of(
-    sources: Sequence[str], settings: Settings, outputs: Sequence[Output]
+    sources: Sequence[str],
+    settings: Settings,
+    outputs: Sequence[Output],
+    discover: Discover,
 ) -> Iterator[SourceFile]:
     """Return the files of the sources, of which there is at least one, and none is an output.
 
@@ -206,7 +238,7 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
     }
     for file in files:
         if file.path in written:
-            raise UsageError(f"output {file.path} is one of the images: name another file")
+            raise UsageError(f"output {file.path} is one of the sources: name another file")
         yield file
 
 

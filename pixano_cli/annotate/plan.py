@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from pixano_cli.annotate.outputs import Product
-from pixano_cli.annotate.prompts import Prompt, dump_prompts
 from pixano_cli.errors import UsageError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Item, recall_digests
@@ -20,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 PAGE = 500
 
-ItemPrompts = Mapping[str, Sequence[Prompt]]
+ItemPrompts = Mapping[str, str]
+"""The prompts of files by their names, as the JSON text that is kept with an item."""
+
+NO_PROMPTS = "[]"
 
 
 def items_of(files: Iterable[SourceFile], prompts: ItemPrompts | None) -> Iterator[Item]:
@@ -34,12 +36,12 @@ def items_of(files: Iterable[SourceFile], prompts: ItemPrompts | None) -> Iterat
         absent = prompts.keys() - {file.file_name for file in files}
         if prompts and len(absent) == len(prompts):
             raise UsageError(
-                f"none of the {len(prompts)} images with prompts is among the sources: names are "
+                f"none of the {len(prompts)} files with prompts is among the sources: names are "
                 f"relative to the source's folder ({next(iter(prompts))!r} is one of them)"
             )
         if absent:
             logger.warning(
-                "%d of the %d images with prompts are not among the sources (%r is one)",
+                "%d of the %d files with prompts are not among the sources (%r is one)",
                 len(absent),
                 len(prompts),
                 min(absent),
@@ -76,4 +78,4 @@ def _item(file: SourceFile, prompts: ItemPrompts | None) -> Item:
     item = Item(file.file_name, file.root, url_of(file.path), file.size, file.mtime_ns)
     if prompts is None:
         return item
-    return replace(item, prompts=dump_prompts(prompts.get(file.file_name, ())))
+    return replace(item, prompts=prompts.get(file.file_name, NO_PROMPTS))

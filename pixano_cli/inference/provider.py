@@ -30,6 +30,7 @@ from pixano_cli.inference.types import (
     VideoMaskGenerationInput,
     VideoMaskGenerationResult,
 )
+from pixano_cli.inference.video import VideoSession
 
 _ADMINISTERED = "Model deployment is managed by the server administrator"
 
@@ -70,8 +71,9 @@ class ModelDescription:
 class InferenceProvider(ABC):
     """Abstract interface for inference backends.
 
-    `describe_model`, `image_embedding` and `aclose` are this project's additions to the published
-    interface; each has a default, so that a provider written for that interface is whole.
+    `describe_model`, `image_embedding`, `open_video`, `hold_back` and `aclose` are this project's
+    additions to the published interface; each has a default, so that a provider written for it is
+    whole.
 
     Every method that asks a model may raise any error of `pixano_cli.inference.errors`; those
     that are named below are raised for the reason given.
@@ -274,6 +276,27 @@ class InferenceProvider(ABC):
         raise TaskNotSupportedError(
             f"provider {self.name!r} does not embed images: use another with --provider"
         )
+
+    async def open_video(
+        self, model_name: str, width: int, height: int, state: bytes | None = None
+    ) -> VideoSession | None:
+        """Begin to follow objects through a video a frame at a time, or go on; by default None.
+
+        Args:
+            model_name: Name of the model, one for VIDEO_MASK_GENERATION.
+            width: Width of the frames as displayed, in pixels.
+            height: Their height.
+            state: That of an earlier session, to go on from.
+
+        Returns:
+            The session; None if the model takes all frames at once, by `video_mask_generation`.
+
+        Raises:
+            ModelNotFoundError: If the provider has no model of the name.
+            TaskNotSupportedError: If the model does not follow objects through a video.
+            ModelError: If it cannot be loaded, or the state is not one of it.
+        """
+        return None
 
     def hold_back(self) -> None:  # noqa: B027 - most providers keep nobody waiting for long
         """Begin nothing more: what waits for its turn, or to be tried again, is given up.

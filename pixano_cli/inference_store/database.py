@@ -24,7 +24,7 @@ from pixano_cli.inference_store.sqlite import SQLite
 
 DEFAULT_FOLDER = ".pixano-annotate"
 VERSION_TABLE = "pixano_store_version"
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 LOCK_TIMEOUT_S = 30.0
 POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
 

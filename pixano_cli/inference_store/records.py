@@ -62,6 +62,7 @@ class Record:
         embedding: The answer of an embedding model.
         metadata: (type, value) by key; values as text.
         request_key: What was asked, apart from the input and its prompts.
+        frame: Of a video's frame its index in the source and its time in seconds.
     """
 
     model_id: str
@@ -80,6 +81,7 @@ class Record:
     is_protected: bool = False
     metadata: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     request_key: str | None = None
+    frame: tuple[int, float] | None = None
 
     @property
     def version(self) -> str:
@@ -116,6 +118,7 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
     elements = []
     metadata = []
     embeddings = []
+    frames = []
     model_of_row = {}
     for key, row in inserted.items():
         record = unique[key]
@@ -127,10 +130,13 @@ def insert_records(connection: Connection, records: Sequence[Record]) -> set[tup
         metadata += [(row, name, *typed) for name, typed in record.metadata.items()]
         if record.embedding is not None:
             embeddings.append({"inference": row, "vector": to_bytes(record.embedding)})
+        if record.frame is not None:
+            frames.append((row, record.data_hash, record.request_key, *record.frame))
     insert_rows(connection, schema.elements, elements)
     _insert_metadata(connection, metadata, model_of_row)
     if embeddings:
         connection.execute(insert(schema.embeddings), embeddings)
+    insert_rows(connection, schema.frames, frames)
     return set(inserted)
 
 

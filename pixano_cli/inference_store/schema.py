@@ -182,6 +182,31 @@ metadata_leaves = Table(
     sqlite_with_rowid=False,
 )
 
+# Of an inference on a video's frame: which. It repeats what frames are asked for by.
+frames = Table(
+    "frames",
+    tables,
+    Column("inference", RowId, ForeignKey("inferences.id", ondelete="CASCADE"), primary_key=True),
+    Column("data_hash", Text, nullable=False),
+    Column("request_key", Text, nullable=False),
+    Column("frame_index", BigInteger, nullable=False),
+    Column("timestamp_s", Float, nullable=False),
+    Index("ix_frames_video", "data_hash", "request_key", "frame_index", "inference"),
+    sqlite_with_rowid=False,
+)
+
+# How far the work on a video is, by what the work is known by, with all that is needed to go on.
+checkpoints = Table(
+    "checkpoints",
+    tables,
+    Column("work_key", Text, primary_key=True),
+    Column("frames", BigInteger, nullable=False),
+    Column("next_frame", BigInteger, nullable=False),
+    Column("is_complete", Boolean, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("state", LargeBinary),
+)
+
 # Every blob in blob storage has its row before its bytes are written, and until they are gone.
 blobs = Table(
     "blobs",

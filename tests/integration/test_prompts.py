@@ -128,7 +128,7 @@ def test_prompts_that_do_not_fit_fail_alone(command: Command, work: Path) -> Non
     (work / "prompts.json").write_text(json.dumps(prompts))
     done = segment(command, "photos", "--prompts", "prompts.json")
     assert done.code == 3
-    assert "1 of the 3 images with prompts are not among the sources" in done.err
+    assert "1 of the 3 files with prompts are not among the sources" in done.err
     assert done.counts == {"total": 2, "processed": 1, "cached": 0, "failed": 1}
     failure = orjson.loads((work / "out.json.failed.jsonl").read_bytes())
     assert (failure["path"], failure["stage"]) == ("chelsea.png", "prompt")

@@ -85,7 +85,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("detect photos -o /dev/null --format coco", 2, "cannot write /dev/null"),
     ("detect photos -o out.json -o missing.txt", 2, "missing.txt"),
     ("detect photos -o out.txt --dry-run", 2, "out.txt"),
-    ("detect photos -o photos/000.jpg --format coco --dry-run", 2, "one of the images"),
+    ("detect photos -o photos/000.jpg --format coco --dry-run", 2, "one of the sources"),
     # Who is asked
     ("detect photos -o out.json -m picodet", 2, "picodet-s-416"),
     ("detect photos -o out.json -m mobile-sam", 2, "mobile-sam"),
@@ -219,7 +219,7 @@ def test_an_image_is_not_replaced_by_an_output(command: Command, usage: Path) ->
     (usage / "link").symlink_to("photos")
     for source, output in (("photos", "photos/000.jpg"), ("photos", "link/000.jpg")):
         done = command("detect", source, "-o", output, "--format", "coco")
-        check(done, 2, "is one of the images")
+        check(done, 2, "is one of the sources")
     assert (usage / "photos" / "000.jpg").read_bytes() == image
 
 

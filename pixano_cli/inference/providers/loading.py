@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pixano_cli.errors import ModelError, PixanoAnnotateError
+from pixano_cli.errors import ModelError, PixanoAnnotateError, UsageError
 from pixano_cli.inference.embedding import AnyTask, EmbeddingTask, task_of
 from pixano_cli.inference.errors import (
     InvalidRequestError,
@@ -17,7 +17,7 @@ from pixano_cli.inference.errors import (
 )
 from pixano_cli.inference.provider import ModelDescription
 from pixano_cli.inference.types import InferenceTask, ModelConfig
-from pixano_cli.models.base import InferenceModel, ModelDeploymentConfig, registered_models
+from pixano_cli.models.base import InferenceModel, ModelDeploymentConfig, registered_uses
 from pixano_cli.models.plugins import PluginFailure, discover_models
 
 AnyModel = InferenceModel[Any, Any]
@@ -177,11 +177,23 @@ class LocalModel:
 
 
 class LocalModels:
-    """Every model of this process by name: registered ones, and named instances of these."""
+    """Every model of this process: registered ones, and named instances of these.
 
-    def __init__(self, device: str) -> None:
+    One name may stand for several uses of a model, each of which is a `LocalModel` of its own.
+    """
+
+    def __init__(
+        self, device: str, model_params: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Make it.
+
+        Args:
+            device: Given to every model.
+            model_params: What more is given to the registered model of a name.
+        """
         self._device = device
-        self._models: dict[str, LocalModel] = {}
+        self._parameters = model_params or {}
+        self._models: dict[tuple[str, str], LocalModel] = {}
         self._named: set[str] = set()
         self._failures: tuple[PluginFailure, ...] = ()
         self._lock = threading.Lock()
@@ -192,26 +204,55 @@ class LocalModels:
             self._failures = discover_models()
 
     def all(self) -> list[LocalModel]:
-        """Return the models that can be asked for a task, in order of name."""
+        """Return the models that can be asked for a task, in order of name.
+
+        Raises:
+            UsageError: If a model is given parameters and takes none.
+        """
         with self._lock:
-            for name in registered_models():
-                self._registered(name)
+            self._take_registered()
             return [model for _, model in sorted(self._models.items()) if model.task is not None]
 
+    def uses(self, name: str, task: AnyTask | None = None) -> list[LocalModel]:
+        """Return what a name stands for: one model or several, each for another task.
+
+        Args:
+            name: The name.
+            task: What is wanted, for the error.
+
+        Raises:
+            ModelNotFoundError: If there is none of the name.
+            TaskNotSupportedError: If no task asks for what it does.
+            UsageError: If a model is given parameters and takes none.
+        """
+        with self._lock:
+            self._take_registered(name)
+            found = [model for (each, _), model in sorted(self._models.items()) if each == name]
+        if not found:
+            raise ModelNotFoundError(self._unknown(name, task))
+        uses = [model for model in found if model.task is not None]
+        if not uses:
+            raise TaskNotSupportedError(
+                f"model {name!r} has capability {found[0].config.capability!r}, which no task of a "
+                "provider asks for"
+            )
+        return uses
+
     def find(self, name: str, task: AnyTask | None = None) -> LocalModel:
-        """Return a model by name, for a task.
+        """Return a model by name, for a task; without one, the first of its uses.
 
         Raises:
             ModelNotFoundError: If there is none of the name.
             TaskNotSupportedError: If it is for another task.
+            UsageError: If a model is given parameters and takes none.
         """
-        with self._lock:
-            model = self._models.get(name) or self._registered(name)
-        if model is None:
-            raise ModelNotFoundError(self._unknown(name, task))
-        if model.task is None or task not in (None, model.task):
-            raise TaskNotSupportedError(self._unfit(model, task))
-        return model
+        uses = self.uses(name, task)
+        if task is None:
+            return uses[0]
+        for model in uses:
+            if model.task is task:
+                return model
+        raise TaskNotSupportedError(self._unfit(uses, task))
 
     def add(self, config: ModelConfig) -> LocalModel:
         """Make a named instance of a registered class, or return the registered one.
@@ -226,15 +267,15 @@ class LocalModels:
             config.path or config.config or config.processor_config
         ):
             return self.find(config.name, _task(config.task))
-        deployment = self._deployment(config, model_class)
+        registered, deployment = self._deployment(config, model_class)
         with self._lock:
-            if config.name in self._named or config.name in registered_models():
+            if config.name in self._named or config.name in _by_name():
                 raise InvalidRequestError(
                     f"the name {config.name!r} is taken by another local model: choose another"
                 )
             self._named.add(config.name)
-            model = LocalModel(registered_models()[model_class], deployment)
-            self._models[config.name] = model
+            model = LocalModel(registered, deployment)
+            self._models[config.name, deployment.capability] = model
         return model
 
     def forget(self, name: str) -> None:
@@ -242,21 +283,29 @@ class LocalModels:
         with self._lock:
             if name in self._named:
                 self._named.discard(name)
-                del self._models[name]
+                self._models = {key: each for key, each in self._models.items() if key[0] != name}
 
-    def _deployment(self, config: ModelConfig, model_class: str) -> ModelDeploymentConfig:
-        registered = registered_models().get(model_class)
-        if registered is None:
+    def _deployment(
+        self, config: ModelConfig, model_class: str
+    ) -> tuple[type[AnyModel], ModelDeploymentConfig]:
+        known = _by_name()
+        if model_class not in known:
             raise ModelNotFoundError(
-                f"there is no local model class {model_class!r}: "
-                f"{choices(model_class, registered_models())}"
+                f"there is no local model class {model_class!r}: {choices(model_class, known)}"
             )
-        capability = registered.capability_name or ""
-        if capability not in TASKS or _task(config.task) not in (None, TASKS[capability]):
+        task = _task(config.task)
+        does = [each.capability_name or "nothing known" for each in known[model_class]]
+        fit = [
+            (each, capability)
+            for each, capability in zip(known[model_class], does, strict=True)
+            if capability in TASKS and task in (None, TASKS[capability])
+        ]
+        if not fit:
             raise TaskNotSupportedError(
-                f"local model class {model_class!r} does {capability or 'nothing known'}, "
+                f"local model class {model_class!r} does {' and '.join(does)}, "
                 f"not {config.task or 'what a task of a provider asks for'}"
             )
+        registered, capability = fit[0]
         what = f"the configuration of model {config.name!r}"
         unknown = sorted(set(config.config) - {"model_class", "model_params", *_CONFIGURABLE})
         if unknown:
@@ -267,7 +316,7 @@ class LocalModels:
         if config.processor_config:
             parameters["processor_config"] = config.processor_config
         try:
-            return ModelDeploymentConfig(
+            return registered, ModelDeploymentConfig(
                 name=config.name,
                 capability=capability,
                 model_class=model_class,
@@ -277,27 +326,40 @@ class LocalModels:
         except (TypeError, ValueError) as error:
             raise InvalidRequestError(f"{what} cannot be used: {one_line(error)}") from error
 
-    def _registered(self, name: str) -> LocalModel | None:
-        model_class = registered_models().get(name)
-        if name in self._models or model_class is None:
-            return self._models.get(name)
-        config = ModelDeploymentConfig(
-            name=name,
-            capability=model_class.capability_name or "",
-            model_class=name,
-            model_params={"device": self._device},
-        )
-        return self._models.setdefault(name, LocalModel(model_class, config))
+    def _take_registered(self, only: str | None = None) -> None:
+        """Make what is registered, of all names or of one, models of this process."""
+        for name, model_class in registered_uses():
+            capability = model_class.capability_name or ""
+            if only in (None, name) and (name, capability) not in self._models:
+                parameters = self._parameters.get(name, {})
+                if parameters and model_class.card is not None and model_class.card.weights:
+                    raise UsageError(
+                        f"model {name!r} has its weights in its package and takes no others: "
+                        "leave --checkpoint out, or name another model"
+                    )
+                config = ModelDeploymentConfig(
+                    name=name,
+                    capability=capability,
+                    model_class=name,
+                    model_params={**parameters, "device": self._device},
+                )
+                self._models[name, capability] = LocalModel(model_class, config)
 
     def _unknown(self, name: str, task: AnyTask | None) -> str:
-        fit = [model.name for model in self.all() if task in (None, model.task)]
+        fit = dict.fromkeys(model.name for model in self.all() if task in (None, model.task))
         broken = "".join(f"; plugin {each.name!r} failed: {each.error}" for each in self._failures)
-        return f"there is no local model {name!r}: {choices(name, fit)}{broken}"
+        return f"there is no local model {name!r}: {choices(name, [*fit])}{broken}"
 
-    def _unfit(self, model: LocalModel, task: AnyTask | None) -> str:
-        does = model.task.value if model.task else f"capability {model.config.capability!r}"
-        if task is None:
-            return f"model {model.name!r} has {does}, which no task of a provider asks for"
+    def _unfit(self, uses: Sequence[LocalModel], task: AnyTask) -> str:
+        does = " and ".join(model.task.value for model in uses if model.task)
         fit = sorted(each.name for each in self.all() if each.task is task)
         listed = f"use one of: {', '.join(fit)}" if fit else "install a plugin that does it"
-        return f"model {model.name!r} does {does}, not {task.value}: {listed}"
+        return f"model {uses[0].name!r} does {does}, not {task.value}: {listed}"
+
+
+def _by_name() -> dict[str, list[type[AnyModel]]]:
+    """Return the registered classes of each name."""
+    classes: dict[str, list[type[AnyModel]]] = {}
+    for name, model_class in registered_uses():
+        classes.setdefault(name, []).append(model_class)
+    return classes

@@ -43,6 +43,7 @@ from pixano_cli.inference.providers.asking import (
 from pixano_cli.inference.providers.batching import MicroBatcher
 from pixano_cli.inference.providers.embeddings import RecentEmbeddings
 from pixano_cli.inference.providers.loading import LocalModel, LocalModels
+from pixano_cli.inference.providers.local_video import open_session
 from pixano_cli.inference.providers.translation import (
     detection,
     embedding,
@@ -65,6 +66,7 @@ from pixano_cli.inference.types import (
     VideoMaskGenerationInput,
     VideoMaskGenerationResult,
 )
+from pixano_cli.inference.video import VideoSession
 from pixano_cli.models.base import InferenceModel
 from pixano_cli.models.onnx import check_device
 from pixano_cli.processors import processors
@@ -270,6 +272,14 @@ class LocalProvider(InferenceProvider):
             partial(embedding, input_data),
             timeout,
         )
+
+    async def open_video(
+        self, model_name: str, width: int, height: int, state: bytes | None = None
+    ) -> VideoSession | None:
+        """Begin to follow objects through a video, or go on; see `InferenceProvider`."""
+        await self._discover()
+        model = self._models.find(model_name, InferenceTask.VIDEO_MASK_GENERATION)
+        return await open_session(model, width, height, state, self._in_thread)
 
     async def instantiate_model(
         self, provider: str, config: ModelConfig, timeout: int = 60

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pixano_cli.media.decode import decode_image
-from pixano_cli.media.flight import held, read_url
+from pixano_cli.media.flight import held, held_pixels, read_url
 from pixano_cli.media.identity import ImageFacts, open_image
 
 _AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -50,8 +50,9 @@ class Outgoing:
 def outgoing(image: str, max_side: int | None = None) -> Outgoing:
     """Read an image and make it ready to be sent.
 
-    What cannot go as it is is encoded again: a picture in a format for photographs as JPEG of
-    quality 95 with whole colour, a tenth of the size of anything lossless; others as PNG.
+    What cannot go as it is is encoded again: a picture in a format for photographs, and a video's
+    frame, as JPEG of quality 95 with whole colour, a tenth of the size of anything lossless; others
+    as PNG.
 
     Args:
         image: A `file://` or `data:` URL; see `media.flight`.
@@ -61,6 +62,12 @@ def outgoing(image: str, max_side: int | None = None) -> Outgoing:
         MediaReadError: If the bytes cannot be had.
         ImageDecodeError: If they are no image that can be used.
     """
+    frame = held_pixels(image)
+    if frame is not None:
+        height, width = frame.shape[:2]
+        return _encoded(
+            Image.fromarray(frame), within(width, height, max_side), (width, height), is_photo=True
+        )
     data = read_url(image)
     facts, is_plain = _look(data)
     size = within(facts.width, facts.height, max_side)
@@ -68,10 +75,16 @@ def outgoing(image: str, max_side: int | None = None) -> Outgoing:
     if is_plain and size == displayed:
         return _as_it_is(facts, data)
     pixels = Image.fromarray(decode_image(data, min_size=None if size == displayed else size))
+    return _encoded(pixels, size, displayed, is_photo=facts.format in _PHOTOGRAPHS)
+
+
+def _encoded(
+    pixels: Image.Image, size: tuple[int, int], displayed: tuple[int, int], *, is_photo: bool
+) -> Outgoing:
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
-    if facts.format in _PHOTOGRAPHS:
+    if is_photo:
         pixels.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         return Outgoing(_data_url("image/jpeg", encoded.getvalue()), *size, displayed)
     pixels.save(encoded, "PNG", compress_level=1)

@@ -55,14 +55,8 @@ def detection(
         MediaError: If the image cannot be read or decoded.
         InvalidRequestError: If the request's values are of the wrong type.
     """
-    data = _read(request.image)
-    input_size = getattr(model.model_class, "input_size", None)
-    image = decode_image(data, min_size=input_size)
-    scale_x = scale_y = 1.0
-    if input_size is not None:
-        displayed = probe(data)
-        scale_x = displayed.width / image.shape[1]
-        scale_y = displayed.height / image.shape[0]
+    image, (width, height) = _reduced(request.image, getattr(model.model_class, "input_size", None))
+    scale_x, scale_y = width / image.shape[1], height / image.shape[0]
     with _valid_request(model):
         model_input = DetectionInput(
             image=image,
@@ -107,9 +101,8 @@ def segmentation(
         MediaError: If the image cannot be read or decoded.
         InvalidRequestError: If the request's values are of the wrong type or shape.
     """
-    data = _read(request.image)
-    image = decode_image(data)
-    key = (model.digest, sha256(data))
+    image, identity = _identified(request.image)
+    key = (model.digest, identity)
     remembers = not issubclass(model.model_class, PluginAdapter)
     remember = remembers and bool(request.boxes or request.points)
     with _valid_request(model):
@@ -157,8 +150,7 @@ def embedding(request: ImageEmbeddingInput, model: LocalModel) -> Question[Image
     Raises:
         MediaError: If the image cannot be read or decoded.
     """
-    input_size = getattr(model.model_class, "input_size", None)
-    image = decode_image(_read(request.image), min_size=input_size)
+    image, _ = _reduced(request.image, getattr(model.model_class, "input_size", None))
     with _valid_request(model):
         model_input = EmbeddingInput(image=image, normalize=False)
 
@@ -243,13 +235,33 @@ def tracking(
     return Question(subject, model_input, read)
 
 
+def _reduced(
+    image: str | Path, input_size: tuple[int, int] | None
+) -> tuple[RGBImage, tuple[int, int]]:
+    """Return pixels, reduced where a model reads few of a large JPEG, and the (width, height)."""
+    url = flight.url_of_image(image)
+    pixels = flight.held_pixels(url)
+    if pixels is None:
+        data = flight.read_url(url)
+        pixels = decode_image(data, min_size=input_size)
+        if input_size is not None:
+            displayed = probe(data)
+            return pixels, (displayed.width, displayed.height)
+    return pixels, (pixels.shape[1], pixels.shape[0])
+
+
+def _identified(image: str | Path) -> tuple[RGBImage, str]:
+    """Return pixels, and what they are known by as long as this process knows of the image."""
+    url = flight.url_of_image(image)
+    pixels = flight.held_pixels(url)
+    if pixels is not None:
+        return pixels, url
+    data = flight.read_url(url)
+    return decode_image(data), sha256(data)
+
+
 def _decoded(image: str | Path) -> RGBImage:
-    return decode_image(_read(image))
-
-
-def _read(image: str | Path) -> bytes:
-    """Read an image given as a URL, or as a plain path."""
-    return flight.read_url(flight.url_of_image(image))
+    return _identified(image)[0]
 
 
 def _name(image: str | Path) -> str:
@@ -257,7 +269,9 @@ def _name(image: str | Path) -> str:
     if text[:5].lower() == "data:":
         return "an image given as a data URL"
     if text[:7].lower() == "file://":
-        return flight.path_of(text).name
+        frame = text.partition("#frame=")[2]
+        name = flight.path_of(text).name
+        return f"{name}, frame {frame}" if frame else name
     return Path(text).name
 
 
