@@ -1,4 +1,4 @@
-"""pixano-annotate: batch pre-annotation of images from the command line and from Python.
+"""pixano-annotate: batch pre-annotation of images and videos from the command line and from Python.
 
 Example:
     ```python
@@ -17,15 +17,26 @@ if TYPE_CHECKING:
     from pixano_cli.annotate.commands import caption, detect, embed, segment
     from pixano_cli.annotate.export import export
     from pixano_cli.annotate.summary import Summary
+    from pixano_cli.annotate.videos.command import segment_video
 
 __version__ = "0.1.0"
-__all__ = ["Summary", "__version__", "caption", "detect", "embed", "export", "segment"]
+__all__ = [
+    "Summary",
+    "__version__",
+    "caption",
+    "detect",
+    "embed",
+    "export",
+    "segment",
+    "segment_video",
+]
 
 _HOMES = {
     "Summary": "pixano_cli.annotate.summary",
     "caption": "pixano_cli.annotate.commands",
     "detect": "pixano_cli.annotate.commands",
     "segment": "pixano_cli.annotate.commands",
+    "segment_video": "pixano_cli.annotate.videos.command",
     "embed": "pixano_cli.annotate.commands",
     "export": "pixano_cli.annotate.export",
 }

@@ -119,10 +119,10 @@ def check(rle: CompressedRLEData, size: Sequence[int] | None = None) -> None:
         raise ValueError(f"the mask is of size {[height, width]}, not {[*size]}")
     if not isinstance(rle.counts, bytes):
         raise ValueError("the mask's counts are not text in COCO's compressed form")
-    runs = _runs(rle.counts)
-    if runs.min() < 0:
+    lengths = runs(rle.counts)
+    if lengths.min() < 0:
         raise ValueError("the mask's counts hold a run of negative length")
-    covered = int(runs.sum())
+    covered = int(lengths.sum())
     if covered != height * width:
         raise ValueError(
             f"the mask's counts cover {covered} pixels, its size {[height, width]} has "
@@ -141,8 +141,12 @@ def _check_size(size: Any) -> None:
         raise ValueError(f"a mask of size {list(size)} is too large: the limit is 2**29 pixels")
 
 
-def _runs(counts: bytes) -> NDArray[np.int64]:
-    """Read the lengths of the runs; some may be negative where the text is wrong."""
+def runs(counts: bytes) -> NDArray[np.int64]:
+    """Read the lengths of the runs, the first one of zeros; some are negative where it is wrong.
+
+    Raises:
+        ValueError: If it is not text in the compressed form.
+    """
     digits = np.frombuffer(counts, dtype=np.uint8) - np.uint8(48)
     if digits.size == 0 or digits[-1] & 32:
         raise ValueError("the mask's counts end too early")

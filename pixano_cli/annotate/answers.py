@@ -31,7 +31,7 @@ def detection_elements(
     for box, score, label in zip(output.boxes, output.scores, output.classes, strict=True):
         if len(box) != 4 or not all(math.isfinite(value) for value in box):
             raise InferenceError(f"the model's answer is malformed: {box} is no box")
-        _check_score(score)
+        check_score(score)
         if not label.strip():
             raise InferenceError("the model's answer is malformed: an object without a label")
         if vocabulary is not None and label not in vocabulary:
@@ -67,7 +67,7 @@ def segmentation_elements(
         if not masks or len(scores) != len(masks):
             raise InferenceError("the model's answer is malformed: not one score a mask")
         iou, best = max(zip(scores, masks, strict=True), key=lambda pair: pair[0])
-        _check_score(iou)
+        check_score(iou)
         try:
             rle.check(best, (picture.height, picture.width))
         except ValueError as error:
@@ -84,6 +84,6 @@ def segmentation_elements(
     return elements
 
 
-def _check_score(score: float) -> None:
+def check_score(score: float) -> None:
     if not 0 <= score <= 1:
         raise InferenceError(f"the model's answer is malformed: a score of {score}")

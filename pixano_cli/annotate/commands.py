@@ -5,42 +5,32 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Unpack
 
 from pixano_cli.annotate.captions import Captioning, Captions
+from pixano_cli.annotate.choosing import check_classes, describe, detection_task, label_set
 from pixano_cli.annotate.embedding import Embedding, Embeddings
+from pixano_cli.annotate.everything import Wanted, everything_of
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.job import Assignment, Command, execute
 from pixano_cli.annotate.prompts import Prompt, dump_prompts, read_prompts
-from pixano_cli.annotate.providers import gives
 from pixano_cli.annotate.run import Progress
-from pixano_cli.annotate.settings import LOCAL, Options, RunOptions, Settings
+from pixano_cli.annotate.settings import Options, RunOptions, Settings
 from pixano_cli.annotate.summary import Summary
-from pixano_cli.annotate.task import Detection, Segmentation, score_floor
+from pixano_cli.annotate.task import Segmentation
 from pixano_cli.annotate.template import Template
 from pixano_cli.annotate.view import Annotations, View
-from pixano_cli.annotations import Category
+from pixano_cli.annotate.weights import with_weights
 from pixano_cli.errors import UsageError
 from pixano_cli.formats import embedding_format_of
 from pixano_cli.formats.boxes import read_box_categories, read_boxes
-from pixano_cli.formats.categories import read_categories
-from pixano_cli.inference.embedding import AnyTask, EmbeddingTask
-from pixano_cli.inference.errors import TaskNotSupportedError
-from pixano_cli.inference.provider import InferenceProvider, ModelDescription
+from pixano_cli.inference.embedding import EmbeddingTask
+from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.types import InferenceTask
 
-DEFAULT_MODELS: Mapping[AnyTask, str] = {
-    InferenceTask.OBJECT_DETECTION: "picodet-s-416",
-    InferenceTask.MASK_GENERATION: "mobile-sam",
-    EmbeddingTask.IMAGE_EMBEDDING: "pplcnetv2",
-}
-"""The local models that are in the package."""
-
-DEFAULT_THRESHOLD = 0.5
 DEFAULT_PROMPT = "Describe this image in one or two sentences."
 
 
@@ -85,6 +75,12 @@ def segment(
     detector: str | None = None,
     prompts: str | Path | None = None,
     boxes: str | Path | None = None,
+    everything: bool = False,
+    points_per_side: int | None = None,
+    min_stability: float | None = None,
+    min_area: int | None = None,
+    checkpoint: str | Path | None = None,
+    model_config: str | Path | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     **options: Unpack[Options],
@@ -99,6 +95,12 @@ def segment(
             None as for `detect`.
         prompts: JSON file of boxes and points by file name.
         boxes: COCO or Parquet file of boxes.
+        everything: Write all masks of an image instead, with their predicted IoU as their score.
+        points_per_side: With `everything`, how many points a side the model is asked about; 16.
+        min_stability: With `everything`, lowest stability of a mask, in hundredths; 0.95.
+        min_area: With `everything`, least pixels of a mask; 0.
+        checkpoint: The segmenter's weights, in place of those that it has.
+        model_config: The network that they are of; None for the segmenter's own.
         progress: Told of every file.
         stop: Once set, the run ends as soon as what is in flight is recorded.
         **options: See `Settings`.
@@ -106,12 +108,13 @@ def segment(
     Raises:
         PixanoAnnotateError: If the job cannot be begun or ended.
     """
-    settings = Settings(**options)
+    wanted = Wanted.given(everything, points_per_side, min_stability, min_area)
+    settings = with_weights(Settings(**options), model, checkpoint, model_config)
     return execute(
         sources,
         outputs,
         settings,
-        segmentation(settings, model, detector, prompts, boxes),
+        segmentation(settings, model, detector, prompts, boxes, wanted),
         progress=progress,
         stop=stop,
     )
@@ -201,7 +204,7 @@ def detection(settings: Settings, model: str | None) -> Command:
     """Return the command `detect`."""
 
     async def assign(provider: InferenceProvider) -> Assignment:
-        task, categories = await _detection(provider, settings, model)
+        task, categories = await detection_task(provider, settings, model)
         return Assignment(task, Annotations(task.view, categories))
 
     return Command(assign)
@@ -223,7 +226,7 @@ def captioning(
         raise UsageError(f"--temperature {temperature}: 0 or more is wanted")
 
     async def assign(provider: InferenceProvider) -> Assignment:
-        chosen, described = await _describe(provider, model, InferenceTask.TEXT_GENERATION)
+        chosen, described = await describe(provider, model, InferenceTask.TEXT_GENERATION)
         request = Request(
             task=InferenceTask.TEXT_GENERATION.value,
             provider=provider.name,
@@ -250,7 +253,7 @@ def embedding(settings: Settings, model: str | None) -> Command:
             raise UsageError(f"{option}: vectors have none: leave it out")
 
     async def assign(provider: InferenceProvider) -> Assignment:
-        chosen, described = await _describe(provider, model, EmbeddingTask.IMAGE_EMBEDDING)
+        chosen, described = await describe(provider, model, EmbeddingTask.IMAGE_EMBEDDING)
         request = Request(
             task=EmbeddingTask.IMAGE_EMBEDDING.value,
             provider=provider.name,
@@ -271,13 +274,21 @@ def segmentation(
     detector: str | None,
     prompts: str | Path | None,
     boxes: str | Path | None,
+    wanted: Wanted | None = None,
 ) -> Command:
-    """Return the command `segment`."""
+    """Return the command `segment`, with what is wanted of all masks if it is `--everything`."""
+    if wanted is not None:
+        given = {"--detector": detector, "--prompts": prompts, "--from": boxes}
+        if named := [option for option, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{named[0]}: --everything segments all there is: leave one of them out"
+            )
+        return everything_of(settings, model, wanted)
     if prompts is not None and boxes is not None:
         raise UsageError("--prompts and --from: only one of them can say what to segment")
 
     async def assign(provider: InferenceProvider) -> Assignment:
-        chosen, described = await _describe(provider, model, InferenceTask.MASK_GENERATION)
+        chosen, described = await describe(provider, model, InferenceTask.MASK_GENERATION)
         request = Request(
             task=InferenceTask.MASK_GENERATION.value,
             provider=provider.name,
@@ -287,7 +298,7 @@ def segmentation(
         )
         at_once = asyncio.Semaphore(settings.workers)
         if prompts is None and boxes is None:
-            found, categories = await _detection(provider, settings, detector)
+            found, categories = await detection_task(provider, settings, detector)
             view = replace(found.view, segmenter=request.key)
             task = Segmentation(provider, request, view, found, at_once, settings.timeout)
             return Assignment(task, Annotations(view, categories))
@@ -298,108 +309,15 @@ def segmentation(
             assert boxes is not None
             given = _prompts_from(Path(boxes))
             own = read_box_categories(Path(boxes))
-        categories, labels = _label_set(settings, own)
+        categories, labels = label_set(settings, own)
         if own is not None and settings.categories is None:
-            _check_classes(sorted(labels or ()), own, str(boxes))
+            check_classes(sorted(labels or ()), own, str(boxes))
         view = View(None, request.key, settings.threshold, labels)
         task = Segmentation(provider, request, view, None, at_once, settings.timeout)
         texts = {name: dump_prompts(each) for name, each in given.items()}
         return Assignment(task, Annotations(view, categories), texts)
 
     return Command(assign)
-
-
-async def _detection(
-    provider: InferenceProvider, settings: Settings, model: str | None
-) -> tuple[Detection, tuple[Category, ...] | None]:
-    chosen, described = await _describe(provider, model, InferenceTask.OBJECT_DETECTION)
-    own = described.categories
-    asked = tuple(dict.fromkeys(name.strip() for name in settings.classes or ()))
-    if own is not None:
-        _check_classes(asked, own, chosen)
-    if "boxes" in described.parameters and not asked:
-        raise UsageError(
-            f"--classes: model {chosen!r} has no classes of its own: say what to look for, as "
-            "--classes cat,dog"
-        )
-    threshold = DEFAULT_THRESHOLD if settings.threshold is None else settings.threshold
-    floor = score_floor(threshold)
-    request = Request(
-        task=InferenceTask.OBJECT_DETECTION.value,
-        provider=provider.name,
-        model=chosen,
-        model_digest=described.digest,
-        parameters={
-            **described.parameters,
-            "box_threshold": floor,
-            "text_threshold": floor,
-            # A model with a class set of its own answers all of it; which to write is chosen later.
-            "classes": [] if own is not None else list(asked),
-        },
-    )
-    categories, labels = _label_set(settings, own)
-    view = View(request.key, None, threshold, labels)
-    vocabulary = None if own is None else frozenset(category.name for category in own)
-    return Detection(provider, request, view, vocabulary, settings.timeout), categories
-
-
-async def _describe(
-    provider: InferenceProvider, model: str | None, task: AnyTask
-) -> tuple[str, ModelDescription]:
-    """Return a model that does the task, the one that is named if one is, and what it is."""
-    chosen = await _only_model(provider, task) if model is None else model
-    described = await provider.describe_model(chosen, task)
-    if described.task != task:
-        place = "models" if provider.name == LOCAL else "providers"
-        raise TaskNotSupportedError(
-            f"model {chosen!r} gives {gives(described.task.value)}, not {gives(task.value)}: "
-            f"`pixano-annotate {place} list` shows who does"
-        )
-    return chosen, described
-
-
-async def _only_model(provider: InferenceProvider, task: AnyTask) -> str:
-    if provider.name == LOCAL and task in DEFAULT_MODELS:
-        return DEFAULT_MODELS[task]
-    # Where a server does not tell what a model does, it may do anything.
-    names = [
-        listed.name for listed in await provider.list_models() if listed.task in ("", task.value)
-    ]
-    if not names:
-        raise TaskNotSupportedError(
-            f"provider {provider.name!r} has no model for {gives(task.value)}: name another "
-            "with --provider, of those that `pixano-annotate providers list` shows"
-        )
-    if len(names) > 1:
-        few = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise UsageError(f"--model: provider {provider.name!r} has several: name one of {few}")
-    return names[0]
-
-
-def _label_set(
-    settings: Settings, own: tuple[Category, ...] | None
-) -> tuple[tuple[Category, ...] | None, frozenset[str] | None]:
-    """Return the label set, None for whatever occurs, and the labels to show, None for all."""
-    labels = frozenset(name.strip() for name in settings.classes) if settings.classes else None
-    if settings.categories is None:
-        return own, labels
-    categories = read_categories(Path(settings.categories))
-    names = frozenset(category.name for category in categories)
-    if labels is None:
-        return categories, names
-    if missing := sorted(labels - names):
-        raise UsageError(f"--classes: {missing[0]!r} is not in {settings.categories}")
-    return categories, labels
-
-
-def _check_classes(asked: Sequence[str], known: Sequence[Category], whose: str) -> None:
-    names = [category.name for category in known]
-    for name in asked:
-        if name not in names:
-            close = get_close_matches(name, names, 1)
-            few = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {few}"
-            raise UsageError(f"--classes: {whose} has no {name!r}: {hint}")
 
 
 def _prompts_from(path: Path) -> dict[str, tuple[Prompt, ...]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pixano_cli.annotate.captions import Captions
 from pixano_cli.annotate.embedding import Embeddings
+from pixano_cli.annotate.everything import EveryMask
 from pixano_cli.annotate.job import provenance, until_stopped
 from pixano_cli.annotate.outputs import (
     Output,
@@ -22,9 +23,10 @@ from pixano_cli.annotate.outputs import (
 )
 from pixano_cli.annotate.settings import Settings
 from pixano_cli.annotate.summary import Summary
+from pixano_cli.annotate.videos.view import Tracks, shown_tracks
 from pixano_cli.annotate.view import Annotations, View
 from pixano_cli.errors import UsageError
-from pixano_cli.formats import embedding_format_of
+from pixano_cli.formats import embedding_format_of, video_format_of
 from pixano_cli.formats.categories import read_categories
 from pixano_cli.inference_store import ledger, runs
 from pixano_cli.inference_store.database import open_store
@@ -89,18 +91,20 @@ def export(
                 sum(counts.values()),
             )
     last = found.job["requests"][-1]
+    has_frames = "tracks" in found.job["view"]
     return Summary(
         task=found.job["task"],
         model=last["model"],
         provider=last["provider"],
-        total=written.images + counts["failed"],
+        total=written.files + counts["failed"],
         processed=0,
-        cached=written.images,
+        cached=written.files,
         failed=counts["failed"],
         empty=written.empty,
         annotations=written.annotations,
         seconds=monotonic() - started,
         outputs=tuple(str(output.path) for output in planned),
+        frames=written.images if has_frames else None,
     )
 
 
@@ -114,6 +118,12 @@ def _planned(
 ) -> tuple[tuple[Output, ...], Product[Any]]:
     """Return the outputs and what of a run's answers they hold."""
     view = job["view"]
+    if "tracks" in view:
+        planned = plan_outputs(outputs, format_name, video_format_of)
+        return planned, shown_tracks(Tracks.from_dict(job), threshold, classes, categories)
+    if "everything" in view:
+        every = EveryMask.from_dict(job).shown(job, threshold, classes, categories)
+        return plan_outputs(outputs, format_name), every
     if "embedder" not in view and "captioner" not in view:
         planned = plan_outputs(outputs, format_name)
         return planned, _shown(job, threshold, classes, categories)

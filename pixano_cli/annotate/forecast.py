@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pixano_cli.annotate.prices import Price
 from pixano_cli.annotate.providers import provider_of, remind
 from pixano_cli.annotate.settings import LOCAL, Settings
 from pixano_cli.annotate.summary import MaxFailures
-from pixano_cli.annotate.task import Task
+from pixano_cli.annotate.task import Asking
 from pixano_cli.inference.check import Grounds
 from pixano_cli.inference_store import ledger
 from pixano_cli.inference_store.database import Store, open_store, store_exists
@@ -32,6 +32,7 @@ class Forecast:
         provider: Name of the provider.
         total: Number of files.
         cached: Files that the record answers already.
+        thing: What the files are: "image" or "video".
         requests: Requests to a server, about; None where none is asked.
         tokens: Tokens sent and answered, estimated; None if the model uses none.
         cost: What they cost in US dollars; None if no price is known.
@@ -42,6 +43,7 @@ class Forecast:
     provider: str
     total: int
     cached: int
+    thing: str = "image"
     requests: int | None = None
     tokens: tuple[int, int] | None = None
     cost: float | None = None
@@ -105,7 +107,8 @@ def forecast(
 
         try:
             some = sample(pending())
-            return _forecast(task, price, total, cached, some, store)
+            told = _forecast(task, price, total, cached, some, store)
+            return replace(told, thing=command.thing)
         finally:
             if store:
                 store.close()
@@ -114,7 +117,7 @@ def forecast(
 
 
 def _forecast(
-    task: Task,
+    task: Asking,
     price: Price | None,
     total: int,
     cached: int,

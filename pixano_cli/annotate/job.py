@@ -34,7 +34,7 @@ from pixano_cli.annotate.providers import provider_of, remind
 from pixano_cli.annotate.run import Progress, run_items
 from pixano_cli.annotate.settings import Settings
 from pixano_cli.annotate.summary import MaxFailures, Summary
-from pixano_cli.annotate.task import STORED_AS, Task, stored_model
+from pixano_cli.annotate.task import STORED_AS, Asking, stored_model
 from pixano_cli.errors import PixanoAnnotateError, StoreError, UsageError
 from pixano_cli.formats.text import portable
 from pixano_cli.inference.provider import InferenceProvider
@@ -58,12 +58,12 @@ class Assignment:
     """What a command makes of its options and of a provider.
 
     Attributes:
-        task: What is asked about every image.
+        task: What is asked about every file.
         product: What the outputs hold.
         prompts: The prompts of each file by its name, as text; None where a detector gives them.
     """
 
-    task: Task
+    task: Asking
     product: Product[Any]
     prompts: ItemPrompts | None = None
 
@@ -77,9 +77,14 @@ class Silence:
     def advance(self, outcome: ledger.Outcome) -> None:
         """Do nothing."""
 
+    def part(self, item: ledger.Item, done: int, of: int | None) -> None:
+        """Do nothing."""
+
     def stop(self) -> None:
         """Do nothing."""
 
+
+VIDEO = "video"
 
 Assign = Callable[[InferenceProvider], Awaitable[Assignment]]
 
@@ -118,12 +123,16 @@ class Command:
         format_of: Chooses among the formats that can hold what it writes.
         discover: Finds what it is about.
         run: Does it.
+        thing: What it is about: "image" or "video".
+        beside: Writes what comes beside the outputs of a run, and returns its files.
     """
 
     assign: Assign
     format_of: FormatOf = formats.format_of
     discover: Discover = discover
     run: RunItems = run_items
+    thing: str = "image"
+    beside: Callable[[Store, str, Any], Sequence[Path]] | None = None
 
 
 def execute(
@@ -190,7 +199,16 @@ def execute(
                 finally:
                     progress.stop()
                 return _conclude(
-                    store, run_id, assignment, planned, total, started, max_failures, stop, limits
+                    store,
+                    run_id,
+                    command,
+                    assignment,
+                    planned,
+                    total,
+                    started,
+                    max_failures,
+                    stop,
+                    limits,
                 )
         finally:
             await provider.aclose()
@@ -242,7 +260,7 @@ def _not_written(files: Iterator[SourceFile], outputs: Sequence[Output]) -> Iter
         yield file
 
 
-def price_of(settings: Settings, task: Task) -> Price | None:
+def price_of(settings: Settings, task: Asking) -> Price | None:
     """Return what the tokens of a job cost; None if that is not known.
 
     Raises:
@@ -258,7 +276,7 @@ def price_of(settings: Settings, task: Task) -> Price | None:
     return price
 
 
-def limits_of(settings: Settings, task: Task) -> Limits:
+def limits_of(settings: Settings, task: Asking) -> Limits:
     """Return how far a job may go.
 
     Raises:
@@ -351,6 +369,7 @@ def _check(stop: threading.Event, done: str = "") -> None:
 def _conclude(
     store: Store,
     run_id: str,
+    command: Command,
     assignment: Assignment,
     outputs: Sequence[Output],
     total: int,
@@ -370,12 +389,13 @@ def _conclude(
     written = write_outputs(
         outputs, product, lambda: until_stopped(product.images(store, run_id), stop), origin
     )
-    if written.images + counts["failed"] != total:
+    if written.files + counts["failed"] != total:
         raise StoreError(
-            f"store {store.name}: {total - written.images - counts['failed']} of {total} answers "
+            f"store {store.name}: {total - written.files - counts['failed']} of {total} answers "
             "were removed meanwhile: run the same command again"
         )
     write_failures(outputs, store, run_id)
+    beside = command.beside(store, run_id, product) if command.beside else ()
     summary = Summary(
         task=task.name,
         model=task.requests[-1].model,
@@ -387,10 +407,11 @@ def _conclude(
         empty=written.empty,
         annotations=written.annotations,
         seconds=monotonic() - started,
-        outputs=tuple(str(output.path) for output in outputs),
+        outputs=tuple(str(path) for path in (*(each.path for each in outputs), *beside)),
         allowed=max_failures.allows(counts["failed"], total),
         tokens=(limits.prompt_tokens, limits.completion_tokens) if limits.tokens else None,
         cost=limits.cost,
+        frames=written.images if command.thing == VIDEO else None,
     )
     with store.write() as connection:
         runs.finish_run(connection, run_id, summary.to_dict())

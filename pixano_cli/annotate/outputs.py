@@ -17,7 +17,7 @@ import orjson
 from pixano_cli import formats
 from pixano_cli.annotations import AnnotatedImage, Category, number
 from pixano_cli.errors import UsageError
-from pixano_cli.formats.atomic import check_writable, remove, replacing
+from pixano_cli.formats.atomic import remove, replacing
 from pixano_cli.formats.text import portable
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.ledger import Failure, Item, failures
@@ -38,8 +38,9 @@ class Output:
 
 @dataclass(slots=True)
 class Counts:
-    """What an output holds."""
+    """What an output holds; files are images, or videos, of which the images are frames."""
 
+    files: int = 0
     images: int = 0
     empty: int = 0
     annotations: int = 0
@@ -114,7 +115,7 @@ def plan_outputs(
         if resolved in seen:
             raise UsageError(f"output {output.path} is given twice")
         seen.add(resolved)
-        check_writable(output.path)
+        formats.check_output(output.path, output.format)
     return outputs
 
 
@@ -224,8 +225,12 @@ def beside(output: Path, suffix: str) -> Path:
 def _counted(
     images: Iterable[ImageT], product: Product[ImageT], counts: Counts
 ) -> Iterator[ImageT]:
+    video = None
     for image in images:
         annotations = product.annotations(image)
+        of = image.video if isinstance(image, AnnotatedImage) else None
+        counts.files += of is None or of != video
+        video = of
         counts.images += 1
         counts.empty += not annotations
         counts.annotations += annotations

@@ -114,6 +114,7 @@ def provider_of(settings: Settings) -> InferenceProvider:
         "boxes": settings.box_format,
         "dialect": settings.dialect,
         "batch_size": settings.batch_size,
+        "model_params": settings.model_params or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     taken = signature(provider_class(settings.provider)).parameters
@@ -129,7 +130,8 @@ def provider_of(settings: Settings) -> InferenceProvider:
 
 
 def _flag(option: str) -> str:
-    return "--box-format" if option == "boxes" else f"--{option.replace('_', '-')}"
+    flags = {"boxes": "--box-format", "model_params": "--checkpoint"}
+    return flags.get(option, f"--{option.replace('_', '-')}")
 
 
 def remind(provider: InferenceProvider, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -99,6 +99,8 @@ class RecordImages:
             except ElementError as error:
                 yield Failed(each.name, type(error).__name__, str(error))
                 continue
+            first = each.file.records[0]
+            is_frame = first.frame_index is not None
             yield AnnotatedImage(
                 file_name=each.name,
                 sha256=each.file.data_hash,
@@ -106,6 +108,10 @@ class RecordImages:
                 height=each.picture.height,
                 orientation=each.picture.orientation,
                 annotations=order(shown),
+                # A frame is named by its video's name, and one of its own.
+                video=each.name.rpartition("/")[0] if is_frame else None,
+                frame_index=first.frame_index,
+                timestamp_s=first.timestamp_s,
             )
 
     def annotations(self, image: AnnotatedImage) -> int:
@@ -133,7 +139,8 @@ class RecordImages:
                         f"{record.model_id!r}: {error}"
                     ) from error
                 if found is not None:
-                    yield found
+                    track_id = element.get("track_id")
+                    yield replace(found, track_id=track_id) if type(track_id) is int else found
 
     def _shows(self, label: str, score: float | None) -> bool:
         if self.labels is not None and label not in self.labels:

@@ -63,6 +63,9 @@ class Progress(Protocol):
     def advance(self, outcome: Outcome) -> None:
         """One more file is done."""
 
+    def part(self, item: Item, done: int, of: int | None) -> None:
+        """So many frames of a video are done, of about as many; None if nobody knows."""
+
     def stop(self) -> None:
         """No more will be done."""
 
@@ -111,7 +114,7 @@ async def run_items(
         lookup = Lookup(store, task.settled_by, wait_s) if task.settled_by else None
         runner = _Runner(task, store, run_id, recorder, lookup, room, again, stop, limits, progress)
         items = chain.from_iterable(pages(store, run_id, "pending", order=order))
-        watching = asyncio.create_task(_hold_back_once(stop, limits, hold_back))
+        watching = asyncio.create_task(hold_back_once(stop, limits, hold_back))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(most + company):
@@ -122,7 +125,7 @@ async def run_items(
             watching.cancel()
 
 
-async def _hold_back_once(
+async def hold_back_once(
     stop: threading.Event, limits: Limits, hold_back: Callable[[], None]
 ) -> None:
     """Call `hold_back` once the run is to stop: most of what is begun waits for its turn then."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pixano_cli.errors import UsageError
 from pixano_cli.processors import processors
@@ -41,6 +41,7 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     checksum: bool
     max_failures: str | int
+    model_params: Mapping[str, Mapping[str, Any]]
 
 
 class Options(RunOptions, total=False):
@@ -83,6 +84,7 @@ class Settings:
         checksum: Whether to read every file's bytes even if it looks unchanged.
         max_failures: How many files may fail: N or P%.
         categories: A file with the label set to write.
+        model_params: What more is given to a local model, by its name.
 
     Raises:
         UsageError: If a value is out of range.
@@ -112,6 +114,7 @@ class Settings:
     checksum: bool = False
     max_failures: str | int = 0
     categories: str | Path | None = None
+    model_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -22,13 +22,14 @@ class Summary:
         processed: Files that a model was asked about.
         cached: Files that the record answered already.
         failed: Files that could not be done; they are tried again by the next run.
-        empty: Images without any annotation in the outputs.
+        empty: Images, or frames of videos, without any annotation in the outputs.
         annotations: Annotations in each output.
         seconds: How long it took.
         outputs: The files written.
         allowed: Whether there were no more failures than allowed.
         tokens: Tokens sent and answered, as a server reported them; None if none did.
         cost: What they cost in US dollars; None if no price is known.
+        frames: Frames in each output, where the files are videos.
     """
 
     task: str
@@ -45,6 +46,12 @@ class Summary:
     allowed: bool = True
     tokens: tuple[int, int] | None = None
     cost: float | None = None
+    frames: int | None = None
+
+    @property
+    def thing(self) -> str:
+        """What the files are."""
+        return "image" if self.frames is None else "video"
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to the summary object that `--json` prints; what tokens cost only if any did."""
@@ -52,6 +59,7 @@ class Summary:
         if self.tokens is not None:
             used["tokens"] = {"prompt": self.tokens[0], "completion": self.tokens[1]}
             used["cost"] = None if self.cost is None else round(self.cost, 6)
+        frames = {} if self.frames is None else {"frames": self.frames}
         return {
             "task": self.task,
             "model": self.model,
@@ -60,6 +68,7 @@ class Summary:
             "processed": self.processed,
             "cached": self.cached,
             "failed": self.failed,
+            **frames,
             "empty": self.empty,
             "annotations": self.annotations,
             "seconds": round(self.seconds, 3),

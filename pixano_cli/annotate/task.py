@@ -36,6 +36,10 @@ PROJECT = "pixano-annotate"
 STORED_AS: Mapping[str, tuple[TaskType, InferenceAction]] = {
     InferenceTask.OBJECT_DETECTION.value: (TaskType.OBJECT_DETECTION, InferenceAction.DETECT),
     InferenceTask.MASK_GENERATION.value: (TaskType.IMAGE_SEGMENTATION, InferenceAction.PREDICT),
+    InferenceTask.VIDEO_MASK_GENERATION.value: (
+        TaskType.IMAGE_SEGMENTATION,
+        InferenceAction.PREDICT,
+    ),
     EmbeddingTask.IMAGE_EMBEDDING.value: (TaskType.IMAGE_EMBEDDING, InferenceAction.EMBED),
     # The store has no task that makes text, and takes a model for one task only.
     InferenceTask.TEXT_GENERATION.value: (TaskType.IMAGE_CLASSIFICATION, InferenceAction.PREDICT),
@@ -72,8 +76,8 @@ class PartlyAnsweredError(Exception):
         self.error = error
 
 
-class Task(Protocol):
-    """What is asked about one image."""
+class Asking(Protocol):
+    """What a run asks."""
 
     @property
     def name(self) -> str:
@@ -86,6 +90,10 @@ class Task(Protocol):
     @property
     def registrations(self) -> Sequence[NewRegisterModelRequest]:
         """The models to register before anything is recorded, as far as they are known."""
+
+
+class Task(Asking, Protocol):
+    """What is asked about one image."""
 
     @property
     def settled_by(self) -> str | None:
@@ -216,7 +224,15 @@ class Segmentation:
             failure: InferenceError | None = None
             try:
                 async with self.at_once:
-                    await self._segment(image, missing, answered_now)
+                    await ask_masks(
+                        self.provider,
+                        self.request,
+                        image.url,
+                        image.picture,
+                        missing,
+                        answered_now,
+                        self.timeout,
+                    )
             except InferenceError as error:
                 failure = error
             if answered_now:
@@ -231,38 +247,42 @@ class Segmentation:
                 raise PartlyAnsweredError(records, failure) if records else failure
         return records
 
-    async def _segment(
-        self,
-        image: Image,
-        prompts: Sequence[Prompt],
-        elements: dict[Geometry, dict[str, Any]],
-    ) -> None:
-        """Ask for each different prompt once; prompts of one kind go in one call.
 
-        What is answered is put into `elements` at once: a later call may fail.
-        """
-        unique = list({prompt.geometry: prompt for prompt in reversed(prompts)}.values())[::-1]
-        kinds: dict[tuple[bool, bool, bool], list[Prompt]] = {}
-        for prompt in unique:
-            kind = (prompt.box is not None, bool(prompt.points), prompt.is_ambiguous)
-            kinds.setdefault(kind, []).append(prompt)
-        for call, ((boxes, points, ambiguous), asked) in enumerate(kinds.items()):
-            result = await self.provider.image_mask_generation(
-                ImageMaskGenerationInput(
-                    image=image.url,
-                    model=self.request.model,
-                    # The later calls are about the same image, which need not be encoded again.
-                    reset_predictor=call == 0,
-                    boxes=[list(each.box) for each in asked if each.box] if boxes else None,
-                    points=[[list(xy) for xy in each.points] for each in asked] if points else None,
-                    labels=[list(each.labels) for each in asked] if points else None,
-                    num_multimask_outputs=3,
-                    multimask_output=ambiguous,
-                ),
-                timeout=self.timeout,
-            )
-            answered = segmentation_elements(result.data, asked, image.picture)
-            elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
+async def ask_masks(
+    provider: InferenceProvider,
+    request: Request,
+    url: str,
+    picture: Picture,
+    prompts: Sequence[Prompt],
+    elements: dict[Geometry, dict[str, Any]],
+    timeout: float,
+) -> None:
+    """Ask for the mask of each different prompt once; prompts of one kind go in one call.
+
+    What is answered is put into `elements` at once: a later call may fail.
+    """
+    unique = list({prompt.geometry: prompt for prompt in reversed(prompts)}.values())[::-1]
+    kinds: dict[tuple[bool, bool, bool], list[Prompt]] = {}
+    for prompt in unique:
+        kind = (prompt.box is not None, bool(prompt.points), prompt.is_ambiguous)
+        kinds.setdefault(kind, []).append(prompt)
+    for call, ((boxes, points, ambiguous), asked) in enumerate(kinds.items()):
+        result = await provider.image_mask_generation(
+            ImageMaskGenerationInput(
+                image=url,
+                model=request.model,
+                # The later calls are about the same image, which need not be encoded again.
+                reset_predictor=call == 0,
+                boxes=[list(each.box) for each in asked if each.box] if boxes else None,
+                points=[[list(xy) for xy in each.points] for each in asked] if points else None,
+                labels=[list(each.labels) for each in asked] if points else None,
+                num_multimask_outputs=3,
+                multimask_output=ambiguous,
+            ),
+            timeout=timeout,
+        )
+        answered = segmentation_elements(result.data, asked, picture)
+        elements |= zip((prompt.geometry for prompt in asked), answered, strict=True)
 
 
 def _answers(store: Store, keys: Sequence[str], image: Image) -> dict[str, list[dict[str, Any]]]:

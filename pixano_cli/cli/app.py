@@ -18,6 +18,7 @@ from pixano_cli.cli import (
     models,
     providers,
     segment,
+    segment_video,
     signals,
     store,
 )
@@ -26,8 +27,8 @@ from pixano_cli.errors import PixanoAnnotateError
 app = typer.Typer(
     name="pixano-annotate",
     help=(
-        "Pre-annotate folders of images with a model: boxes, masks, captions and vectors as COCO "
-        "JSON or Parquet, resumable at any point."
+        "Pre-annotate folders of images and videos with a model: boxes, masks, tracks, captions "
+        "and vectors as COCO JSON or Parquet, resumable at any point."
     ),
     epilog=(
         "Exit codes: 0 done; 1 fatal error; 2 wrong usage; 3 more files failed than "
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("detect")(detect.detect)
 app.command("segment")(segment.segment)
+app.command("segment-video")(segment_video.segment_video)
 app.command("caption")(caption.caption)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pixano_cli.annotate.job import Command
     from pixano_cli.annotate.settings import Settings
     from pixano_cli.annotate.summary import Summary
-    from pixano_cli.inference_store.ledger import Outcome
+    from pixano_cli.inference_store.ledger import Item, Outcome
 
 # Seconds between two lines where there is no terminal to draw a bar on.
 LINE_EVERY_S = 10.0
@@ -51,9 +51,10 @@ def counted(number: int, thing: str) -> str:
 class Bar:
     """Progress as a bar with rate and time left, on a terminal."""
 
-    def __init__(self, verbose: bool) -> None:
-        """Prepare; nothing is drawn before `start`."""
+    def __init__(self, verbose: bool, thing: str) -> None:
+        """Prepare; nothing is drawn before `start`. Each file is a `thing`."""
         self._verbose = verbose
+        self._thing = thing
         self.first_failure: str | None = None
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -101,9 +102,15 @@ class Bar:
         self._bar.update(
             self._task,
             advance=1,
-            rate=f"{rate:.1f} images/s",
+            rate=f"{rate:.{1 if rate >= 0.1 else 3}f} {self._thing}s/s",
             failed=f"[red]{self._failed} failed" if self._failed else "",
         )
+
+    def part(self, item: Item, done: int, of: int | None) -> None:
+        """Say how far the video is."""
+        if self._bar is not None and self._task is not None:
+            total = f"/{of:,}" if of else ""
+            self._bar.update(self._task, rate=f"{item.file_name}: frame {done:,}{total}")
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -114,9 +121,10 @@ class Bar:
 class Lines:
     """Progress as a line now and then, where there is no terminal."""
 
-    def __init__(self, verbose: bool) -> None:
-        """Prepare; nothing is printed before `start`."""
+    def __init__(self, verbose: bool, thing: str) -> None:
+        """Prepare; nothing is printed before `start`. Each file is a `thing`."""
         self._verbose = verbose
+        self._thing = thing
         self.first_failure: str | None = None
 
     def start(self, total: int, cached: int) -> None:
@@ -124,7 +132,7 @@ class Lines:
         self._total, self._cached = total, cached
         self._done = self._failed = 0
         self._started = self._last = monotonic()
-        note(f"{counted(total, 'image')}, {cached:,} of them recorded already")
+        note(f"{counted(total, self._thing)}, {cached:,} of them recorded already")
 
     def advance(self, outcome: Outcome) -> None:
         """Count a file, and print a line if the last is some time ago."""
@@ -141,9 +149,18 @@ class Lines:
             rate = self._done / (now - self._started)
             left = (self._total - self._cached - self._done) / rate
             note(
-                f"{self._cached + self._done:,}/{self._total:,} images, {rate:.1f} images/s, "
+                f"{self._cached + self._done:,}/{self._total:,} {self._thing}s, "
+                f"{rate:.1f} {self._thing}s/s, "
                 f"{left:.0f} s left, {self._failed} failed"
             )
+
+    def part(self, item: Item, done: int, of: int | None) -> None:
+        """Print a line about a video if the last is some time ago."""
+        now = monotonic()
+        if now - self._last >= LINE_EVERY_S:
+            self._last = now
+            total = f" of about {of:,}" if of else ""
+            note(f"{item.file_name}: {counted(done, 'frame')}{total} done")
 
     def stop(self) -> None:
         """Do nothing: the summary follows."""
@@ -154,12 +171,12 @@ def _failure_line(outcome: Outcome) -> str:
     return f"failed ({outcome.failure.stage}): {outcome.item.file_name}: {outcome.failure.message}"
 
 
-def progress(verbosity: Verbosity) -> Bar | Lines | None:
-    """Return what shows progress, or None if nothing is to be shown."""
+def progress(verbosity: Verbosity, thing: str) -> Bar | Lines | None:
+    """Return what shows progress of files that are `thing`s, or None if nothing is to be shown."""
     if verbosity.quiet:
         return None
     shown = Bar if sys.stderr.isatty() else Lines
-    return shown(verbosity.verbose)
+    return shown(verbosity.verbose, thing)
 
 
 def print_summary(summary: Summary, verbosity: Verbosity, first_failure: str | None = None) -> None:
@@ -172,10 +189,12 @@ def print_summary(summary: Summary, verbosity: Verbosity, first_failure: str | N
         holds = counted(summary.annotations, "vector")
     else:
         thing = "caption" if summary.task == "caption" else "annotation"
-        empty = counted(summary.empty, "image")
+        empty = counted(summary.empty, "image" if summary.frames is None else "frame")
         holds = f"{counted(summary.annotations, thing)}, {empty} without any"
+    if summary.frames is not None:
+        holds = f"{counted(summary.frames, 'frame')}, {holds}"
     note(
-        f"{counted(summary.total, 'image')} in {summary.seconds:.1f} s: "
+        f"{counted(summary.total, summary.thing)} in {summary.seconds:.1f} s: "
         f"{summary.processed:,} processed, {summary.cached:,} recorded already, "
         f"{summary.failed:,} failed; {holds}"
     )
@@ -203,7 +222,7 @@ def print_forecast(forecast: Forecast, verbosity: Verbosity) -> None:
         typer.echo(orjson.dumps(forecast.to_dict()).decode())
     else:
         typer.echo(
-            f"{counted(forecast.total, 'image')}: {forecast.cached:,} recorded already, "
+            f"{counted(forecast.total, forecast.thing)}: {forecast.cached:,} recorded already, "
             f"{forecast.pending:,} to ask {forecast.provider}'s {forecast.model} about"
         )
         if forecast.requests is not None:
@@ -232,7 +251,7 @@ def run_job(
     if dry_run:
         print_forecast(forecast.forecast(sources, outputs, settings, command), verbosity)
         return 0
-    shown = progress(verbosity)
+    shown = progress(verbosity, command.thing)
     try:
         summary = signals.stopping(
             lambda stop: job.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,13 +62,13 @@ def show_model(
 
     from pixano_cli.annotate.catalogue import find_model
 
-    row = _row(find_model(name))
+    row = _together([_row(use) for use in find_model(name)])
     if as_json:
         typer.echo(orjson.dumps(row).decode())
         return
     for key, value in row.items():
         if isinstance(value, list):
-            value = ", ".join(value)
+            value = ", ".join(map(str, value))
         if key == "size" and value is not None:
             value = f"{value:,} bytes"
         typer.echo(f"{key + ':':<13}{'unknown' if value in (None, '') else value}")
@@ -88,6 +89,16 @@ def _row(model: ModelDescription) -> dict[str, object]:
     if model.categories is not None:
         row["classes"] = [category.name for category in model.categories]
     return row
+
+
+def _together(rows: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Return the rows of a model's uses as one; what they differ in is a list."""
+    whole: dict[str, object] = {}
+    for key in {key: None for row in rows for key in row}:
+        values = [row[key] for row in rows if key in row]
+        different = [value for index, value in enumerate(values) if value not in values[:index]]
+        whole[key] = different[0] if len(different) == 1 else different
+    return whole
 
 
 def _size(size: int | None) -> str:

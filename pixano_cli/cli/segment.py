@@ -10,6 +10,8 @@ import typer
 from pixano_cli.cli import options
 from pixano_cli.cli.run_options import Run, running_but
 
+_EVERYTHING = "Everything"
+
 
 @running_but("box_format")
 def segment(
@@ -53,6 +55,68 @@ def segment(
             show_default=False,
         ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything",
+            help="Segment all there is instead, without prompts or classes: the masks that the "
+            "segmenter gives for a grid of points, with their predicted IoU as score, from 0.8 up "
+            "unless --threshold says otherwise.",
+            rich_help_panel=_EVERYTHING,
+        ),
+    ] = False,
+    points_per_side: Annotated[
+        int | None,
+        typer.Option(
+            "--points-per-side",
+            metavar="N",
+            help="Ask about N x N points. Time goes with their number: mobile-sam takes 18 s an "
+            "image and core for 16, four times as much for 32, which finds smaller things.",
+            show_default="16",
+            rich_help_panel=_EVERYTHING,
+        ),
+    ] = None,
+    min_stability: Annotated[
+        float | None,
+        typer.Option(
+            "--min-stability",
+            metavar="SCORE",
+            help="Lowest stability of a mask, 0 to 1: how little it depends on where the "
+            "segmenter's answer is cut off.",
+            show_default="0.95",
+            rich_help_panel=_EVERYTHING,
+        ),
+    ] = None,
+    min_area: Annotated[
+        int | None,
+        typer.Option(
+            "--min-area",
+            metavar="PIXELS",
+            help="Leave out smaller masks.",
+            show_default="0",
+            rich_help_panel=_EVERYTHING,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="Weights for the segmenter in place of its own, .pt or .safetensors, for a sam2 "
+            "model.",
+            show_default=False,
+        ),
+    ] = None,
+    model_config: Annotated[
+        str | None,
+        typer.Option(
+            "--model-config",
+            metavar="NAME|FILE",
+            help="The network that the checkpoint is of: a YAML file, or the name of one inside "
+            "the package sam2.",
+            show_default="the segmenter's own",
+        ),
+    ] = None,
     format: options.Format = None,  # noqa: A002 - the option's name
     classes: options.Classes = None,
     threshold: options.Threshold = None,
@@ -62,8 +126,11 @@ def segment(
 ) -> int:
     """Find objects in images and write their masks and boxes."""
     from pixano_cli.annotate.commands import segmentation
+    from pixano_cli.annotate.everything import Wanted
     from pixano_cli.annotate.settings import Settings
+    from pixano_cli.annotate.weights import with_weights
 
+    wanted = Wanted.given(everything, points_per_side, min_stability, min_area)
     settings = Settings(
         classes=options.split_classes(classes),
         threshold=threshold,
@@ -71,5 +138,6 @@ def segment(
         format=format,
         **run.settings,
     )
-    command = segmentation(settings, model, detector, prompts, boxes)
+    settings = with_weights(settings, model, checkpoint, model_config)
+    command = segmentation(settings, model, detector, prompts, boxes, wanted)
     return run.job(sources, output, settings, command)

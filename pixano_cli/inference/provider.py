@@ -15,6 +15,7 @@ from pixano_cli.inference.embedding import (
     task_of,
 )
 from pixano_cli.inference.errors import ModelNotFoundError, TaskNotSupportedError, choices
+from pixano_cli.inference.everything import ImageEverythingInput, ImageEverythingResult
 from pixano_cli.inference.types import (
     ImageMaskGenerationInput,
     ImageMaskGenerationResult,
@@ -52,6 +53,8 @@ class ModelDescription:
             classes are named, or if the provider cannot tell.
         embedding_size: Numbers in a vector of a model that embeds; None if it does not, or if the
             provider cannot tell before it has asked it.
+        gives_everything: Whether it can be asked for all masks of an image, without prompts.
+        streams: Whether it follows objects a frame at a time: `open_video` opens a session.
         parameters: What the provider itself puts into its requests to the model and changes the
             raw answer, by name: it is recorded, and is part of what an answer is known by.
     """
@@ -65,15 +68,17 @@ class ModelDescription:
     size: int | None = None
     categories: tuple[Category, ...] | None = None
     embedding_size: int | None = None
+    gives_everything: bool = False
+    streams: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class InferenceProvider(ABC):
     """Abstract interface for inference backends.
 
-    `describe_model`, `image_embedding`, `open_video`, `hold_back` and `aclose` are this project's
-    additions to the published interface; each has a default, so that a provider written for it is
-    whole.
+    `describe_model`, `image_embedding`, `image_everything`, `open_video`, `hold_back` and `aclose`
+    are this project's additions to the published interface; each has a default, so that a provider
+    written for it is whole.
 
     Every method that asks a model may raise any error of `pixano_cli.inference.errors`; those
     that are named below are raised for the reason given.
@@ -275,6 +280,27 @@ class InferenceProvider(ABC):
         """
         raise TaskNotSupportedError(
             f"provider {self.name!r} does not embed images: use another with --provider"
+        )
+
+    async def image_everything(
+        self, input_data: ImageEverythingInput, timeout: float = 60.0
+    ) -> ImageEverythingResult:
+        """Return all masks of an image; by default no model of a provider does.
+
+        Args:
+            input_data: What is asked.
+            timeout: Maximum time to wait for result, in seconds.
+
+        Returns:
+            The masks that are good enough, those of the same thing not yet made one.
+
+        Raises:
+            ModelNotFoundError: If the provider has no model of the name.
+            TaskNotSupportedError: If the model, or the provider, needs prompts.
+            InferenceTimeoutError: If there is no result in time.
+        """
+        raise TaskNotSupportedError(
+            f"provider {self.name!r} makes masks for prompts only: use another with --provider"
         )
 
     async def open_video(

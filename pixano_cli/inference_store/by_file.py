@@ -24,6 +24,7 @@ FILE_NAME = "file_name"
 FILES_A_PAGE = 100
 
 _table, _metadata, _embeddings = schema.inferences, schema.metadata, schema.embeddings
+_frames = schema.frames
 
 NAMES_FILE = and_(
     _metadata.c.inference == _table.c.id,
@@ -34,8 +35,9 @@ NAMES_FILE = and_(
 
 _name = func.coalesce(_metadata.c.value, _table.c.inference_id)
 _ROWS = (
-    select(_table, _embeddings.c.vector)
+    select(_table, _embeddings.c.vector, _frames.c.frame_index, _frames.c.timestamp_s)
     .outerjoin(_embeddings, _embeddings.c.inference == _table.c.id)
+    .outerjoin(_frames, _frames.c.inference == _table.c.id)
     .where(_table.c.id.in_(bindparam("rows", expanding=True)))
 )
 
@@ -47,7 +49,8 @@ class FileRecords:
     Attributes:
         name: Its name, whatever that is: it may be of any form.
         data_hash: What the records give as the sha256 of its content.
-        records: Rows of the table of inferences, each with its `vector` if it is an embedding.
+        records: Rows of the table of inferences, each with its `vector` if it is an embedding, and
+            its `frame_index` and `timestamp_s` if it is of a video's frame.
     """
 
     name: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import Store, now
@@ -23,11 +23,13 @@ class RecordedFrame:
     Attributes:
         index: Index of the frame in the source, from 0.
         timestamp_s: Its time in seconds.
+        file_name: Its own file's name in the folder that is the video; None for other videos.
         elements: The elements of all its records, the latest last.
     """
 
     index: int
     timestamp_s: float
+    file_name: str | None
     elements: tuple[Mapping[str, Any], ...]
 
 
@@ -57,7 +59,7 @@ def recorded_frames(
     """
     frames, inferences = schema.frames, schema.inferences
     query = (
-        select(frames.c.frame_index, frames.c.timestamp_s, inferences.c.data)
+        select(frames.c.frame_index, frames.c.timestamp_s, frames.c.file_name, inferences.c.data)
         .join(inferences, inferences.c.id == frames.c.inference)
         .where(
             frames.c.data_hash == sha256,
@@ -73,40 +75,106 @@ def recorded_frames(
         if until is None:
             return
         page = query.where(frames.c.frame_index > last, frames.c.frame_index <= until)
-        found: dict[int, tuple[float, list[Mapping[str, Any]]]] = {}
+        found: dict[int, tuple[float, str | None, list[Mapping[str, Any]]]] = {}
         with store.read() as connection:
-            for index, timestamp_s, data in connection.execute(page):
-                found.setdefault(index, (timestamp_s, []))[1].extend(orjson.loads(data))
-        for index, (timestamp_s, elements) in found.items():
-            yield RecordedFrame(index, timestamp_s, tuple(elements))
+            for index, timestamp_s, name, data in connection.execute(page):
+                found.setdefault(index, (timestamp_s, name, []))[2].extend(orjson.loads(data))
+        for index, (timestamp_s, name, elements) in found.items():
+            yield RecordedFrame(index, timestamp_s, name, tuple(elements))
         last = until
 
 
-def count_frames(store: Store, request_key: str, digests: Sequence[str]) -> dict[str, int]:
-    """Return how many frames of each video have an answer to the request, of those that have."""
+def count_frames(store: Store, request_key: str, sha256: str) -> int:
+    """Return how many frames of a video have an answer to the request."""
     frames, inferences = schema.frames, schema.inferences
     query = (
-        select(frames.c.data_hash, func.count(frames.c.frame_index.distinct()))
+        select(func.count(frames.c.frame_index.distinct()))
         .join(inferences, inferences.c.id == frames.c.inference)
         .where(
-            frames.c.data_hash.in_(digests),
+            frames.c.data_hash == sha256,
             frames.c.request_key == request_key,
             inferences.c.deleted_at.is_(None),
         )
-        .group_by(frames.c.data_hash)
     )
     with store.read() as connection:
-        return dict(connection.execute(query).tuples().all())
+        return connection.execute(query).scalar_one()
 
 
-def checkpoints(store: Store, work_keys: Sequence[str]) -> dict[str, Checkpoint]:
-    """Return how far each work is, of those that were begun; without the states."""
-    table = schema.checkpoints
-    query = select(table.c.work_key, table.c.frames, table.c.next_frame, table.c.is_complete).where(
-        table.c.work_key.in_(work_keys)
+def linked_frames(store: Store, work_key: str) -> Iterator[RecordedFrame]:
+    """Yield the frames of a work with the objects that were linked there, in order."""
+    tracks = schema.tracks
+    query = (
+        select(tracks.c.frame_index, tracks.c.timestamp_s, tracks.c.file_name, tracks.c.objects)
+        .where(tracks.c.work_key == work_key)
+        .order_by(tracks.c.frame_index)
+        .limit(PAGE)
+    )
+    last = -1
+    while True:
+        with store.read() as connection:
+            rows = connection.execute(query.where(tracks.c.frame_index > last)).all()
+        for index, timestamp_s, name, objects in rows:
+            yield RecordedFrame(index, timestamp_s, name, tuple(orjson.loads(objects)))
+        if len(rows) < PAGE:
+            return
+        last = rows[-1][0]
+
+
+def put_linked(
+    connection: Connection, work_key: str, linked: Sequence[tuple[RecordedFrame, int]]
+) -> None:
+    """Record frames with the objects that were linked there, and how many of these have a mask."""
+    if not linked:
+        return
+    rows = [
+        {
+            "work_key": work_key,
+            "frame_index": frame.index,
+            "timestamp_s": frame.timestamp_s,
+            "file_name": frame.file_name,
+            "masks": masks,
+            "objects": orjson.dumps(frame.elements).decode(),
+        }
+        for frame, masks in linked
+    ]
+    statement = conflict_insert(connection, schema.tracks)
+    changed = {
+        name: statement.excluded[name] for name in ("timestamp_s", "file_name", "masks", "objects")
+    }
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["work_key", "frame_index"], set_=changed),
+        rows,
+    )
+
+
+def count_linked(store: Store, work_key: str, request_key: str, sha256: str) -> int:
+    """Return how many frames of a work there are with all of their masks.
+
+    Args:
+        store: The record.
+        work_key: The work.
+        request_key: What the masks answer.
+        sha256: The video's digest.
+    """
+    tracks, frames, inferences = schema.tracks, schema.frames, schema.inferences
+    masks = (
+        select(inferences.c.id)
+        .join(frames, frames.c.inference == inferences.c.id)
+        .where(
+            frames.c.data_hash == sha256,
+            frames.c.request_key == request_key,
+            frames.c.frame_index == tracks.c.frame_index,
+            inferences.c.deleted_at.is_(None),
+        )
+        .exists()
+    )
+    query = (
+        select(func.count())
+        .select_from(tracks)
+        .where(tracks.c.work_key == work_key, or_(tracks.c.masks == 0, masks))
     )
     with store.read() as connection:
-        return {row[0]: Checkpoint(*row[1:]) for row in connection.execute(query)}
+        return connection.execute(query).scalar_one()
 
 
 def get_checkpoint(store: Store, work_key: str) -> Checkpoint | None:
@@ -136,9 +204,17 @@ def put_checkpoint(connection: Connection, work_key: str, checkpoint: Checkpoint
     )
 
 
-def drop_checkpoint(connection: Connection, work_key: str) -> None:
-    """Begin a work from the start next time."""
-    connection.execute(delete(schema.checkpoints).where(schema.checkpoints.c.work_key == work_key))
+def forget_work(
+    connection: Connection, work_key: str, request_keys: Sequence[str], sha256: str
+) -> None:
+    """Remove all that is recorded of a work, with the answers to the requests about its video."""
+    for table in (schema.tracks, schema.checkpoints):
+        connection.execute(delete(table).where(table.c.work_key == work_key))
+    frames, inferences = schema.frames, schema.inferences
+    answers = select(frames.c.inference).where(
+        frames.c.data_hash == sha256, frames.c.request_key.in_(request_keys)
+    )
+    connection.execute(delete(inferences).where(inferences.c.id.in_(answers)))
 
 
 def _end_of_page(store: Store, request_key: str, sha256: str, last: int) -> int | None:

@@ -62,7 +62,8 @@ class Record:
         embedding: The answer of an embedding model.
         metadata: (type, value) by key; values as text.
         request_key: What was asked, apart from the input and its prompts.
-        frame: Of a video's frame its index in the source and its time in seconds.
+        frame: Of a video's frame its index in the source, its time in seconds, and its own file's
+            name if it has one.
     """
 
     model_id: str
@@ -81,7 +82,7 @@ class Record:
     is_protected: bool = False
     metadata: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     request_key: str | None = None
-    frame: tuple[int, float] | None = None
+    frame: tuple[int, float, str | None] | None = None
 
     @property
     def version(self) -> str:

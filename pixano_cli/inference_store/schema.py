@@ -191,7 +191,23 @@ frames = Table(
     Column("request_key", Text, nullable=False),
     Column("frame_index", BigInteger, nullable=False),
     Column("timestamp_s", Float, nullable=False),
+    # Of a frame that is a file of its own: its name in the folder that is the video.
+    Column("file_name", Text),
     Index("ix_frames_video", "data_hash", "request_key", "frame_index", "inference"),
+    sqlite_with_rowid=False,
+)
+
+# Where objects are that were linked from frame to frame here: no model answered that. `masks` of
+# them have a mask, which is in an inference.
+tracks = Table(
+    "tracks",
+    tables,
+    Column("work_key", Text, primary_key=True),
+    Column("frame_index", BigInteger, primary_key=True),
+    Column("timestamp_s", Float, nullable=False),
+    Column("file_name", Text),
+    Column("masks", Integer, nullable=False),
+    Column("objects", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

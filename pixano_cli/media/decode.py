@@ -66,9 +66,9 @@ def decode_image(data: bytes, min_size: tuple[int, int] | None = None) -> RGBIma
             width, height = max(min_size[0], 1), max(min_size[1], 1)
             image.draft(None, (height, width) if facts.orientation >= 5 else (width, height))
         image.load()
-        upright = _to_rgb(image, facts.format)
-        if facts.orientation != 1 and facts.format != "TIFF":
-            upright = upright.transpose(_UPRIGHT[facts.orientation])
+        upright = to_rgb(image, facts.format)
+        if facts.format != "TIFF":
+            upright = turn_upright(upright, facts.orientation)
         pixels = np.asarray(upright)
     except Exception as error:
         refuse(error, facts.format)
@@ -82,7 +82,13 @@ def decode_image(data: bytes, min_size: tuple[int, int] | None = None) -> RGBIma
     return pixels
 
 
-def _to_rgb(image: ImageFile.ImageFile, kind: str) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return an image as displayed; `orientation` is EXIF's, 1 to 8."""
+    return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
+
+
+def to_rgb(image: Image.Image, kind: str) -> Image.Image:
+    """Return a decoded image, not yet upright, in RGB; `kind` is its format."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(image)).convert("RGB")
     if image.has_transparency_data:
@@ -100,7 +106,7 @@ def _on_white(image: Image.Image, kind: str) -> Image.Image:
     return canvas
 
 
-def _to_8_bits(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _to_8_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Scale grey values of 16 or 32 bits, integer or floating point, to 0..255."""
     values: NDArray[Any] = np.asarray(image)
     if image.mode == "F":

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from pixano_cli.errors import UsageError
-from pixano_cli.media.walk import is_pattern, walk
+from pixano_cli.media.walk import IMAGES, Sought, as_text, is_pattern, walk
 
 STDIN = "-"
 """The source that stands for a list on stdin."""
@@ -87,9 +87,20 @@ def discover(
         UsageError: At the first step, if a source does not exist, a folder given cannot be
             listed, or a pattern selects no image.
     """
+    return find(sources, IMAGES, recursive=recursive, stdin=stdin)
+
+
+def find(
+    sources: Sequence[str | os.PathLike[str]],
+    sought: Sought,
+    *,
+    recursive: bool = True,
+    stdin: TextIO | None = None,
+) -> Iterator[SourceFile]:
+    """Find what is sought in `sources`; see `discover`, which does so for images."""
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    parts = _parts([os.fspath(each) for each in sources], recursive, stdin)
+    parts = _parts([os.fspath(each) for each in sources], sought, recursive, stdin)
     prefixes = _prefixes(part.base for part in parts)
     overlap = len(parts) > 1 or parts[0].root == STDIN
     entries: set[str] = set()
@@ -103,19 +114,19 @@ def discover(
                     continue
                 entries.add(entry)
             yield SourceFile(
-                file_name=prefixes[part.base]
-                + _text(found.relative or os.path.basename(found.path)),
+                file_name=_name(found, prefixes[part.base]),
                 path=Path(found.path),
-                root=_text(part.root),
-                size=found.status.st_size if found.status else -1,
-                mtime_ns=found.status.st_mtime_ns if found.status else -1,
+                root=as_text(part.root),
+                size=found.size,
+                mtime_ns=found.mtime_ns,
             )
 
 
 class _Found(NamedTuple):
     path: str
     relative: str
-    status: os.stat_result | None
+    size: int = -1
+    mtime_ns: int = -1
 
 
 class _Part(NamedTuple):
@@ -133,7 +144,9 @@ class _Kind(Enum):
     LIST = auto()
 
 
-def _parts(sources: Sequence[str], recursive: bool, stdin: TextIO | None) -> list[_Part]:
+def _parts(
+    sources: Sequence[str], sought: Sought, recursive: bool, stdin: TextIO | None
+) -> list[_Part]:
     """Look at every source, so that a mistake in the last one shows before any work is done."""
     if not sources:
         raise UsageError("no source given: name a file, a folder, a pattern, or - for a list")
@@ -149,11 +162,11 @@ def _parts(sources: Sequence[str], recursive: bool, stdin: TextIO | None) -> lis
                 parts.append(_Part(base, root, iter([_named(source, base)])))
             case _Kind.FOLDER:
                 folder = _absolute(source)
-                parts.append(_Part(folder, source, _walked(folder, (), recursive)))
+                parts.append(_Part(folder, source, _walked(folder, (), sought, recursive)))
             case _Kind.PATTERN:
-                parts.append(_pattern(source, recursive))
+                parts.append(_pattern(source, sought, recursive))
             case _Kind.LIST:
-                parts.append(_list(stdin or sys.stdin, recursive))
+                parts.append(_list(stdin or sys.stdin, sought, recursive))
     return parts
 
 
@@ -198,18 +211,21 @@ def _named(source: str, base: str) -> _Found:
     path = os.path.abspath(source)
     relative = path[len(base) :].lstrip(os.sep)
     try:
-        return _Found(_absolute(source), relative, os.stat(source))
+        status = os.stat(source)
     except (OSError, ValueError):
-        return _Found(_absolute(source), relative, None)
+        return _Found(_absolute(source), relative)
+    return _Found(_absolute(source), relative, status.st_size, status.st_mtime_ns)
 
 
-def _walked(folder: str, segments: Sequence[str], recursive: bool) -> Iterator[_Found]:
-    for seen in walk(folder, segments, recursive=recursive):
+def _walked(
+    folder: str, segments: Sequence[str], sought: Sought, recursive: bool
+) -> Iterator[_Found]:
+    for seen in walk(folder, segments, recursive=recursive, sought=sought):
         path = os.path.join(folder, seen.relative) if seen.relative else folder
-        yield _Found(path, seen.relative, seen.status)
+        yield _Found(path, *seen)
 
 
-def _pattern(source: str, recursive: bool) -> _Part:
+def _pattern(source: str, sought: Sought, recursive: bool) -> _Part:
     folder = os.sep if source.startswith(("/", os.sep)) else ""
     segments = [part for part in source.replace(os.sep, "/").split("/") if part not in ("", ".")]
     # A folder may be named like a pattern: `photos [2023]/*.jpg`.
@@ -221,14 +237,14 @@ def _pattern(source: str, recursive: bool) -> _Part:
     base = _absolute(folder)
     if os.path.isdir(base):
         _require_listable(folder)
-        found = _walked(base, segments, recursive)
+        found = _walked(base, segments, sought, recursive)
         first = next(found, None)
         if first is not None:
             return _Part(base, folder, chain([first], found))
-    raise UsageError(f"no image matches {source!r}")
+    raise UsageError(f"no {sought.name} matches {source!r}")
 
 
-def _list(stdin: TextIO, recursive: bool) -> _Part:
+def _list(stdin: TextIO, sought: Sought, recursive: bool) -> _Part:
     # Read whole: whether NUL separates the paths, and which folder they share, only its end tells.
     try:
         binary = getattr(stdin, "buffer", None)
@@ -242,16 +258,16 @@ def _list(stdin: TextIO, recursive: bool) -> _Part:
     base = next(folders, "")
     for folder in folders:
         base = os.path.commonpath([base, folder])
-    return _Part(base, STDIN, _listed(text, base, recursive))
+    return _Part(base, STDIN, _listed(text, base, sought, recursive))
 
 
-def _listed(text: bytes, base: str, recursive: bool) -> Iterator[_Found]:
+def _listed(text: bytes, base: str, sought: Sought, recursive: bool) -> Iterator[_Found]:
     for source in _lines(text):
         if not os.path.isdir(source):
             yield _named(source, base)
             continue
         below = os.path.abspath(source)[len(base) :].lstrip(os.sep)
-        for found in _walked(_absolute(source), (), recursive):
+        for found in _walked(_absolute(source), (), sought, recursive):
             relative = os.path.join(below, found.relative).rstrip(os.sep)
             yield found._replace(relative=relative)
 
@@ -270,6 +286,20 @@ def _lines(text: bytes) -> Iterator[str]:
             yield os.fsdecode(line)
 
 
+def _name(found: _Found, prefix: str) -> str:
+    if found.relative:
+        return prefix + as_text(found.relative)
+    name = as_text(os.path.basename(found.path))
+    if found.size < 0:
+        return prefix + name
+    # A root that is sought itself: its label, or its own name, which nothing in it may have.
+    own, count = name, 1
+    while not prefix and os.path.lexists(os.path.join(found.path, own)):
+        count += 1
+        own = f"{name}-{count}"
+    return prefix.removesuffix("/") or own
+
+
 def _prefixes(bases: Iterable[str]) -> dict[str, str]:
     """Return by root what its files' names begin with: nothing if all roots are one folder."""
     folders = {base: os.path.realpath(base) for base in bases}
@@ -281,7 +311,7 @@ def _prefixes(bases: Iterable[str]) -> dict[str, str]:
     for base, folder in folders.items():
         if folder in labels:
             continue
-        name = label = _text(os.path.basename(os.path.abspath(base))) or "root"
+        name = label = as_text(os.path.basename(os.path.abspath(base))) or "root"
         while label in taken:
             count[name] = count.get(name, 1) + 1
             label = f"{name}-{count[name]}"
@@ -293,12 +323,3 @@ def _prefixes(bases: Iterable[str]) -> dict[str, str]:
 def _absolute(path: str) -> str:
     # Not normalised: `link/..` is not where abspath takes it to be.
     return str(Path(path).absolute())
-
-
-def _text(path: str) -> str:
-    path = path.replace(os.sep, "/")
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return path

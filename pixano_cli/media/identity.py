@@ -17,6 +17,8 @@ import os
 import stat
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -99,19 +101,38 @@ def read_file(path: Path) -> bytes:
             which.
     """
     try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise MediaReadError(
+                    f"cannot read {str(path)!r}: its {size:,} bytes are more than the "
+                    f"{MAX_FILE_BYTES:,} allowed: split it"
+                )
+            return file.read()
+    except MemoryError as error:
+        raise MediaReadError(f"cannot read {str(path)!r}: not enough memory") from error
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file, of any size, to read from it; never waits for a pipe or a device.
+
+    Raises:
+        MediaReadError: If it is no regular file or cannot be read, be it inside the block; the
+            text says why.
+    """
+    try:
         _require_regular(path, path.stat())
         # Between the two looks a pipe may have taken the file's place: do not wait to open it.
         descriptor = os.open(path, _OPEN_FLAGS)
         with os.fdopen(descriptor, "rb") as file:
             _require_regular(path, os.fstat(descriptor))
-            return file.read()
+            yield file
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
         raise MediaReadError(f"cannot read {str(path)!r}: {reason}") from error
     except ValueError as error:
         raise MediaReadError(f"cannot read {str(path)!r}: no possible file name") from error
-    except MemoryError as error:
-        raise MediaReadError(f"cannot read {str(path)!r}: not enough memory") from error
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:
@@ -122,11 +143,6 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(mode):
         kind = _SPECIAL.get(stat.S_IFMT(mode), "a device")
         raise MediaReadError(f"cannot read {str(path)!r}: it is {kind}, not a file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise MediaReadError(
-            f"cannot read {str(path)!r}: its {status.st_size:,} bytes are more than the "
-            f"{MAX_FILE_BYTES:,} allowed: split it"
-        )
 
 
 def sha256(data: bytes) -> str:
@@ -317,9 +333,13 @@ def _not_an_image(data: bytes) -> str:
     for at, signature, name in _OTHERS:
         if data.startswith(signature, at):
             return f"a {name} file, which is not supported: convert it to {supported}"
-    head = data[:SIGNATURE_BYTES]
-    is_text = all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and _is_utf8(head)
-    return f"{'text' if is_text else 'unknown content'}, not a {supported} image"
+    content = "text" if is_text(data[:SIGNATURE_BYTES]) else "unknown content"
+    return f"{content}, not a {supported} image"
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file, cut anywhere, look like text."""
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and _is_utf8(head)
 
 
 def _is_utf8(head: bytes) -> bool:

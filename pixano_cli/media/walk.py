@@ -1,4 +1,4 @@
-"""Walk a folder for images, all of them or those that a pattern selects, in the order of names.
+"""Walk a folder for images, or for what else is sought: all, or what a pattern selects, in order.
 
 The order is that of the bytes of the POSIX paths below the root, so it does not depend on the
 file system, the locale or the machine. One folder's names are in memory at a time, for each
@@ -19,9 +19,9 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from fnmatch import translate
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pixano_cli.media.identity import SIGNATURE_BYTES, sniff
 
@@ -44,16 +44,60 @@ _ALL: all below the folder is selected; _FILES_ONLY: so are the files in it, but
 
 
 class Seen(NamedTuple):
-    """Something that an image is to be read from.
+    """Something that an image is to be read from, or what else is sought.
 
     Attributes:
         relative: Path below the walked root.
-        status: None if it cannot be looked at: a link that leads nowhere, a folder that cannot
-            be listed.
+        size: Size in bytes; -1 if it cannot be looked at: a link that leads nowhere, a folder that
+            cannot be listed.
+        mtime_ns: Time of the last modification in nanoseconds; -1 if it cannot be looked at.
     """
 
     relative: str
-    status: os.stat_result | None
+    size: int = -1
+    mtime_ns: int = -1
+
+
+class Sought(Protocol):
+    """What a walk looks for.
+
+    Attributes:
+        name: What a single one is called.
+        can_be_folder: Whether a folder can be one as a whole.
+    """
+
+    name: str
+    can_be_folder: bool
+
+    def claims(self, path: str) -> bool:
+        """Whether a name says that it is one."""
+
+    def is_one(self, path: str) -> bool:
+        """Whether a regular file is one although its name does not say so."""
+
+    def in_folder(self, folder: str) -> Seen | None:
+        """Return a folder in which no file is one, if it is one as a whole."""
+
+
+class Images:
+    """Images: what has an image's suffix or begins like one."""
+
+    name = "image"
+    can_be_folder = False
+
+    def claims(self, path: str) -> bool:
+        """Whether a name has an image's suffix."""
+        return has_suffix(path, IMAGE_SUFFIXES)
+
+    def is_one(self, path: str) -> bool:
+        """Whether a file begins like an image."""
+        return sniff(read_head(path)) is not None
+
+    def in_folder(self, folder: str) -> Seen | None:
+        """Return None: a folder is no image."""
+
+
+IMAGES = Images()
 
 
 class _Entry(NamedTuple):
@@ -73,12 +117,13 @@ def is_pattern(source: str) -> bool:
     return re.search(r"[*?[]", source) is not None
 
 
-def walk(root: str, segments: Sequence[str] = (), *, recursive: bool = True) -> Iterator[Seen]:
-    """Find the images below a folder.
+def walk(
+    root: str, segments: Sequence[str] = (), *, recursive: bool = True, sought: Sought = IMAGES
+) -> Iterator[Seen]:
+    """Find the images below a folder, or what else is sought.
 
-    An image is what has an image's suffix or begins like an image. What has the suffix and is no
-    image after all (a pipe, a link that leads nowhere) is found too, and a folder that cannot
-    be listed is, so that either is reported by whoever tries to read it.
+    What has the suffix and is no image after all (a pipe, a link that leads nowhere) is found too,
+    and a folder that cannot be listed is, so that either is reported by whoever tries to read it.
 
     Args:
         root: The folder.
@@ -86,13 +131,15 @@ def walk(root: str, segments: Sequence[str] = (), *, recursive: bool = True) -> 
             one name, `**` for any number of folders. A folder that the pattern selects is taken
             with its content, as when a shell expands the pattern. None: everything is selected.
         recursive: Whether folders in a selected folder are walked too.
+        sought: What is looked for.
     """
-    return _Walk(root, segments, recursive=recursive).found()
+    return _Walk(root, segments, recursive, sought).found()
 
 
 class _Walk:
-    def __init__(self, root: str, segments: Sequence[str], *, recursive: bool) -> None:
+    def __init__(self, root: str, segments: Sequence[str], recursive: bool, sought: Sought) -> None:
         self._root = root
+        self._sought = sought
         self._real_root = os.path.realpath(root)
         if segments and segments[-1] == "**":
             segments = [*segments, "*"]
@@ -106,8 +153,11 @@ class _Walk:
         start = self._closure({0}) if self._segments else frozenset({self._whole})
         listing = self._listing("")
         if listing is None:
-            yield Seen("", None)
+            yield Seen("")
             return
+        listing, whole = self._as_one("", start, listing)
+        if whole:
+            yield whole
         stack = [("", start, iter(listing))]
         while stack:
             folder, states, entries = stack[-1]
@@ -122,14 +172,17 @@ class _Walk:
             if entry.leads_out:
                 self._leave_out(relative, entry)
             elif not entry.is_folder:
-                if self._is_selected(below) and (seen := self._image(relative)):
+                if self._is_selected(below) and (seen := self._look_at(relative)):
                     yield seen
             elif self._enters(relative, entry, below):
                 listing = self._listing(relative)
                 if listing is None:
-                    yield Seen(relative, None)
-                else:
-                    stack.append((relative + os.sep, below, iter(listing)))
+                    yield Seen(relative)
+                    continue
+                listing, whole = self._as_one(relative, below, listing)
+                if whole:
+                    yield whole
+                stack.append((relative + os.sep, below, iter(listing)))
         if self._left_out:
             _log.warning(
                 "%d symbolic links lead out of %r and are not followed (%r is one): "
@@ -138,6 +191,20 @@ class _Walk:
                 self._root,
                 self._first_left_out,
             )
+
+    def _as_one(
+        self, folder: str, states: States, listing: list[_Entry]
+    ) -> tuple[list[_Entry], Seen | None]:
+        """Return what is left to look at in a folder, and the folder if it is one as a whole."""
+        if not self._sought.can_be_folder or states.isdisjoint({_ALL, _FILES_ONLY}):
+            return listing, None
+        for entry in listing:
+            is_passed_over = entry.is_folder or entry.leads_out or entry.name.startswith(".")
+            if not is_passed_over and self._look_at(os.path.join(folder, entry.name)):
+                return listing, None
+        seen = self._sought.in_folder(os.path.join(self._root, folder))
+        folders = [entry for entry in listing if entry.is_folder or entry.leads_out]
+        return folders, seen and seen._replace(relative=folder)
 
     def _closure(self, states: set[int]) -> States:
         reached = set(states)
@@ -220,19 +287,19 @@ class _Walk:
         return entry._replace(target=target, leads_out=not _is_within(target, self._real_root))
 
     def _leave_out(self, relative: str, link: _Entry) -> None:
-        if link.is_folder or _claims_image(relative):
+        if link.is_folder or self._sought.claims(relative):
             self._left_out += 1
             self._first_left_out = self._first_left_out or relative
 
-    def _image(self, relative: str) -> Seen | None:
+    def _look_at(self, relative: str) -> Seen | None:
         path = os.path.join(self._root, relative)
-        claims = _claims_image(relative)
+        claims = self._sought.claims(relative)
         try:
             status = os.stat(path)
         except OSError:
-            return Seen(relative, None) if claims else None
-        if claims or (stat.S_ISREG(status.st_mode) and sniff(_head(path))):
-            return Seen(relative, status)
+            return Seen(relative) if claims else None
+        if claims or (stat.S_ISREG(status.st_mode) and self._sought.is_one(path)):
+            return Seen(relative, status.st_size, status.st_mtime_ns)
         return None
 
 
@@ -252,17 +319,29 @@ def _entry(name: str, is_folder: bool) -> _Entry:
     return _Entry(os.fsencode(name) + (b"/" if is_folder else b""), is_folder)
 
 
-def _claims_image(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+def has_suffix(path: str, suffixes: Container[str]) -> bool:
+    """Whether a path has one of the suffixes, which are in lower case."""
+    return os.path.splitext(path)[1].lower() in suffixes
 
 
 def _is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _head(path: str) -> bytes:
+def read_head(path: str, count: int = SIGNATURE_BYTES) -> bytes:
+    """Return a file's first bytes; none if it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read(SIGNATURE_BYTES)
+            return file.read(count)
     except OSError:
         return b""
+
+
+def as_text(path: str) -> str:
+    """Return a path as a POSIX path in valid Unicode: bytes that are no UTF-8 as `\\xe9`."""
+    path = path.replace(os.sep, "/")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return path

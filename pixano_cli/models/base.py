@@ -252,11 +252,13 @@ class InferenceModel(ABC, Generic[InputT, OutputT]):
         """Free what `load_model` took. Override for custom cleanup."""
 
 
-_REGISTRY: dict[str, type[InferenceModel[Any, Any]]] = {}
+_REGISTRY: dict[tuple[str, str], type[InferenceModel[Any, Any]]] = {}
 
 
 def register_model(name: str | None = None) -> Callable[[ModelClassT], ModelClassT]:
     """Register a model class under `name`, by default the class's own.
+
+    One name may stand for several uses of one model: a class a capability, all from one package.
 
     Raises:
         ValueError: If another class has the name already.
@@ -264,13 +266,23 @@ def register_model(name: str | None = None) -> Callable[[ModelClassT], ModelClas
 
     def register(model_class: ModelClassT) -> ModelClassT:
         registered = name or model_class.__name__
-        known = _REGISTRY.get(registered)
-        if known is not None and known is not model_class:
-            raise ValueError(f"model {registered!r} is already registered by {known.__module__}")
-        _REGISTRY[registered] = model_class
+        capability = model_class.capability_name or ""
+        for (known_name, known_capability), known in _REGISTRY.items():
+            if known_name == registered and (
+                (known is not model_class and known_capability == capability)
+                or _package(known) != _package(model_class)
+            ):
+                raise ValueError(
+                    f"model {registered!r} is already registered by {known.__module__}"
+                )
+        _REGISTRY[registered, capability] = model_class
         return model_class
 
     return register
+
+
+def _package(model_class: type[InferenceModel[Any, Any]]) -> str:
+    return model_class.__module__.partition(".")[0]
 
 
 @contextmanager
@@ -280,11 +292,22 @@ def registering_all_or_none() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for name in set(_REGISTRY) - before:
-            del _REGISTRY[name]
+        for key in set(_REGISTRY) - before:
+            del _REGISTRY[key]
         raise
 
 
+def registered_uses() -> list[tuple[str, type[InferenceModel[Any, Any]]]]:
+    """Return every registered name with its class, in order of name, then of capability."""
+    return [(key[0], _REGISTRY[key]) for key in sorted(_REGISTRY)]
+
+
 def registered_models() -> dict[str, type[InferenceModel[Any, Any]]]:
-    """Return every registered model class by name, in order of name."""
-    return dict(sorted(_REGISTRY.items()))
+    """Return the registered model classes by name, in order of name.
+
+    Of a name with several uses, the one whose capability comes first in the alphabet.
+    """
+    models: dict[str, type[InferenceModel[Any, Any]]] = {}
+    for name, model_class in registered_uses():
+        models.setdefault(name, model_class)
+    return models

@@ -7,7 +7,7 @@ export (Kirillov et al., "Segment Anything", 2023) with the small image encoder 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,15 @@ from PIL import Image
 
 from pixano_cli import rle
 from pixano_cli.models.base import ModelCard, RGBImage, WeightFile, register_model
+from pixano_cli.models.everything import (
+    EverythingInput,
+    EverythingModel,
+    PointMask,
+    stability_of,
+)
 from pixano_cli.models.onnx import Session, open_session
-from pixano_cli.models.segmentation import SegmentationInput, SegmentationModel, SegmentationOutput
+from pixano_cli.models.point_prompts import MOST_MASKS, PointPrompt, masks_wanted, point_prompts
+from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
 from pixano_cli.rle import CompressedRLEData
 
 Floats = NDArray[np.float32]
@@ -47,7 +54,7 @@ _OUTSIDE, _INSIDE, _TOP_LEFT, _BOTTOM_RIGHT, _PADDING = 0.0, 1.0, 2.0, 3.0, -1.0
 
 
 @register_model("mobile-sam")
-class MobileSam(SegmentationModel):
+class MobileSam(EverythingModel):
     """Segmenter by prompts; the encoder runs once a call, the decoder once a prompt.
 
     With `multimask_output` the answers for an ambiguous prompt are the model's masks 1 to 3, in its
@@ -95,13 +102,11 @@ class MobileSam(SegmentationModel):
             TypeError: If the image is not given as pixels.
             ValueError: If prompts, embedding or number of masks are not as described.
         """
-        encoder, decoder = self._encoder, self._decoder
-        if encoder is None or decoder is None:
-            raise RuntimeError("load_model() must be called before predict()")
+        encoder, decoder = self._loaded()
         if not isinstance(input.image, np.ndarray):
             raise TypeError("the image must be given as pixels [height, width, 3]")
-        prompts = _prompts(input)
-        chosen = _chosen(input)
+        prompts = point_prompts(input)
+        chosen = _chosen(masks_wanted(input))
         embedding = _checked(input.image_embedding)
         if embedding is None and (prompts or input.return_image_embedding):
             (embedding,) = encoder.run(None, {"image": _network_input(input.image)})
@@ -116,66 +121,38 @@ class MobileSam(SegmentationModel):
             image_embedding=embedding if input.return_image_embedding else None,
         )
 
+    def point_masks(self, request: EverythingInput) -> Iterator[PointMask]:
+        """Yield the masks for each point, where they are good enough; see `EverythingModel`.
+
+        The decoder takes one point a call.
+        """
+        encoder, decoder = self._loaded()
+        (embedding,) = encoder.run(None, {"image": _network_input(request.image)})
+        size = (request.image.shape[1], request.image.shape[0])
+        for point in request.points:
+            prompt = PointPrompt((point,), (1,))
+            logits, ious = _logits(decoder, embedding, prompt, size)
+            for index in _chosen(MOST_MASKS):
+                if ious[index] >= request.min_iou:
+                    plane = _resized(logits[index], size)
+                    stability = stability_of(plane)
+                    inside = plane > 0
+                    if stability >= request.min_stability and inside.any():
+                        yield PointMask(rle.encode(inside), float(ious[index]), stability, point)
+
     def unload(self) -> None:
         """Free the networks."""
         self._encoder = self._decoder = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """Points (x, y) in pixels of the image, a box being its two corners, and what each says."""
-
-    points: list[tuple[float, float]]
-    labels: list[float]
+    def _loaded(self) -> tuple[Session, Session]:
+        if self._encoder is None or self._decoder is None:
+            raise RuntimeError("load_model() must be called before predict()")
+        return self._encoder, self._decoder
 
 
-def _prompts(request: SegmentationInput) -> list[_Prompt]:
-    boxes = request.boxes or []
-    points = request.points or []
-    labels = request.labels or []
-    if len(points) != len(labels):
-        raise ValueError(f"{len(points)} prompts of points but {len(labels)} of labels")
-    if boxes and points and len(boxes) != len(points):
-        raise ValueError(f"{len(boxes)} boxes but {len(points)} prompts of points")
-    count = max(len(boxes), len(points))
-    return [
-        _prompt(
-            index,
-            boxes[index] if boxes else [],
-            points[index] if points else [],
-            labels[index] if labels else [],
-        )
-        for index in range(count)
-    ]
-
-
-def _prompt(index: int, box: list[float], points: list[list[float]], labels: list[int]) -> _Prompt:
-    if not box and not points:
-        raise ValueError(f"prompt {index} has neither a box nor a point")
-    if len(points) != len(labels):
-        raise ValueError(f"prompt {index} has {len(points)} points but {len(labels)} labels")
-    for point in points:
-        if len(point) != 2 or not np.isfinite(point).all():
-            raise ValueError(f"prompt {index}: a point must be two finite numbers, not {point}")
-    if not set(labels) <= {0, 1}:
-        raise ValueError(f"prompt {index}: labels must be 0 or 1, not {labels}")
-    all_points = [(x, y) for x, y in points]
-    all_labels = [_INSIDE if label else _OUTSIDE for label in labels]
-    if not box:
-        return _Prompt([*all_points, (0.0, 0.0)], [*all_labels, _PADDING])
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(f"prompt {index}: a box must be four finite numbers, not {box}")
-    x1, y1, x2, y2 = box
-    corners = [(min(x1, x2), min(y1, y2)), (max(x1, x2), max(y1, y2))]
-    return _Prompt([*all_points, *corners], [*all_labels, _TOP_LEFT, _BOTTOM_RIGHT])
-
-
-def _chosen(request: SegmentationInput) -> range:
-    if not request.multimask_output:
-        return range(1)
-    if request.num_multimask_outputs < 1:
-        raise ValueError("num_multimask_outputs must be at least 1")
-    return range(1, 1 + min(request.num_multimask_outputs, 3))
+def _chosen(count: int | None) -> range:
+    """Return which of the decoder's masks are wanted: the first, or some of the other three."""
+    return range(1) if count is None else range(1, 1 + count)
 
 
 def _checked(embedding: Floats | None) -> Floats | None:
@@ -207,24 +184,35 @@ def _fit(width: int, height: int, longest: int) -> tuple[int, int]:
 
 
 def _decode(
-    decoder: Session, embedding: Floats, prompt: _Prompt, size: tuple[int, int], chosen: range
+    decoder: Session, embedding: Floats, prompt: PointPrompt, size: tuple[int, int], chosen: range
 ) -> tuple[list[CompressedRLEData], list[float]]:
+    logits, ious = _logits(decoder, embedding, prompt, size)
+    masks = [rle.encode(_resized(logits[index], size) > 0) for index in chosen]
+    scores = [round(min(max(float(ious[index]), 0.0), 1.0), 5) for index in chosen]
+    return masks, scores
+
+
+def _logits(
+    decoder: Session, embedding: Floats, prompt: PointPrompt, size: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Return the logits of the four masks, not larger than they are to be, and predicted IoUs."""
     logits_size = size if max(size) <= _LONGEST_LOGITS else _fit(*size, _LONGEST_LOGITS)
     scale = np.array(_fit(*size, _SIDE)) / np.array(size)
+    points = [*prompt.points, *(prompt.corners or [(0.0, 0.0)])]
+    labels = [_INSIDE if label else _OUTSIDE for label in prompt.labels]
+    labels += [_TOP_LEFT, _BOTTOM_RIGHT] if prompt.corners else [_PADDING]
     logits, ious = decoder.run(
         ["masks", "iou_predictions"],
         {
             "image_embeddings": embedding,
-            "point_coords": (np.array([prompt.points]) * scale).astype(np.float32),
-            "point_labels": np.array([prompt.labels], np.float32),
+            "point_coords": (np.array([points]) * scale).astype(np.float32),
+            "point_labels": np.array([labels], np.float32),
             "mask_input": np.zeros((1, 1, 256, 256), np.float32),
             "has_mask_input": np.zeros(1, np.float32),
             "orig_im_size": np.array(logits_size[::-1], np.float32),
         },
     )
-    masks = [rle.encode(_resized(logits[0, index], size) > 0) for index in chosen]
-    scores = [round(min(max(float(ious[0, index]), 0.0), 1.0), 5) for index in chosen]
-    return masks, scores
+    return logits[0], ious[0]
 
 
 def _resized(logits: Floats, size: tuple[int, int]) -> Floats:

@@ -13,7 +13,7 @@ from pixano_cli.models.base import (
     ModelCard,
     ModelDeploymentConfig,
     register_model,
-    registered_models,
+    registered_uses,
 )
 from pixano_cli.models.pixano_inference_adapters import (
     DetectionAdapter,
@@ -112,8 +112,10 @@ def adapter_for(
 
 
 def _is_registered(name: str, plugin_class: type[Any]) -> bool:
-    known = registered_models().get(name)
-    return getattr(known, "plugin_class", None) is plugin_class
+    return any(
+        known_name == name and getattr(known, "plugin_class", None) is plugin_class
+        for known_name, known in registered_uses()
+    )
 
 
 def _card(name: str, plugin_class: type[Any], origin: str) -> ModelCard | None:

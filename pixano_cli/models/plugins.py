@@ -17,7 +17,7 @@ from pixano_cli.errors import ModelError
 from pixano_cli.models.base import (
     InferenceModel,
     register_model,
-    registered_models,
+    registered_uses,
     registering_all_or_none,
 )
 
@@ -102,7 +102,7 @@ def _load(entry_point: EntryPoint) -> None:
         return
     if not (isinstance(loaded, type) and issubclass(loaded, InferenceModel)):
         raise ModelError(f"{entry_point.value} is neither a module nor a model class")
-    if loaded not in registered_models().values():
+    if loaded not in [known for _, known in registered_uses()]:
         register_model(entry_point.name)(loaded)
 
 

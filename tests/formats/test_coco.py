@@ -57,10 +57,11 @@ def test_the_whole_of_a_small_file(tmp_path: Path) -> None:
         '{"id":1,"file_name":"a b/1.jpg","width":64,"height":48},\n'
         '{"id":2,"file_name":"empty.png","width":64,"height":48},\n'
         '{"id":3,"file_name":"naïve \\"q\\"\\n.jpg","width":64,"height":48},\n'
-        '{"id":4,"file_name":"v.mp4#3","width":64,"height":48,"video_id":1,"frame_index":3}\n'
+        '{"id":4,"file_name":"v.mp4#3","width":64,"height":48,"video_id":1,"frame_index":3,'
+        '"frame_id":0}\n'
         "],\n"
         '"videos": [\n'
-        '{"id":1,"name":"v.mp4"}\n'
+        '{"id":1,"name":"v.mp4","width":64,"height":48}\n'
         "],\n"
         '"annotations": [\n'
         '{"id":1,"image_id":1,"category_id":17,"bbox":[0.1,0.2,10.0,20.1],"area":201.0,'
@@ -71,7 +72,7 @@ def test_the_whole_of_a_small_file(tmp_path: Path) -> None:
         '"iscrowd":0,"score":0.25,"segmentation":{"size":[48,64],'
         f'"counts":{json.dumps(counts.counts.decode())}}}}},\n'
         '{"id":4,"image_id":4,"category_id":17,"bbox":[1.0,2.0,2.0,2.0],"area":4.0,'
-        '"iscrowd":0,"score":0.5,"track_id":9}\n'
+        '"iscrowd":0,"score":0.5,"video_id":1,"track_id":9,"instance_id":1}\n'
         "]}\n"
     )
 
@@ -88,7 +89,7 @@ def test_frames_of_one_video_share_its_id(tmp_path: Path) -> None:
         image(f"{video}/{at}", video=video, frame_index=at) for video in ("b", "a") for at in (0, 5)
     ]
     document = written(tmp_path / "out.json", numbered(image("photo.jpg"), *made))
-    assert document["videos"] == [{"id": 1, "name": "b"}, {"id": 2, "name": "a"}]
+    assert [(each["id"], each["name"]) for each in document["videos"]] == [(1, "b"), (2, "a")]
     assert [each.get("video_id") for each in document["images"]] == [None, 1, 1, 2, 2]
     assert [each.get("frame_index") for each in document["images"]] == [None, 0, 5, 0, 5]
 

@@ -12,10 +12,14 @@ from pydantic import BaseModel
 
 from pixano_cli.errors import PixanoAnnotateError
 from pixano_cli.inference.errors import InferenceError, InvalidRequestError
-from pixano_cli.inference.providers.loading import LocalModel, one_line
+from pixano_cli.inference.providers.loading import AnyModel, LocalModel, one_line
 from pixano_cli.inference.types import InferenceTask
 
 AnswerT = TypeVar("AnswerT")
+
+
+def _predict(model: AnyModel, model_input: BaseModel) -> Any:
+    return model.predict(model_input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,15 @@ class Question(Generic[AnswerT]):
     Attributes:
         subject: What it is about, for errors: an image's name.
         model_input: The capability's input.
-        read: Makes the documented answer of the capability's output; raises ValueError if that is
-            not what the capability promises.
+        read: Makes the documented answer of the model's output; raises ValueError if that is not
+            what is promised.
+        predict: Asks the model, given it and the input, about one input alone.
     """
 
     subject: str
     model_input: BaseModel
     read: Callable[[Any], AnswerT]
+    predict: Callable[[Any, Any], Any] = _predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def answer_alone(
         start = perf_counter()
         question = ask(model)
         with asking(model, question.subject):
-            output = loaded.predict(question.model_input)
+            output = question.predict(loaded, question.model_input)
         return read_answer(model, question, output, start)
 
 

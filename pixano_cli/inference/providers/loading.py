@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pixano_cli.errors import ModelError, PixanoAnnotateError, UsageError
@@ -18,7 +19,9 @@ from pixano_cli.inference.errors import (
 from pixano_cli.inference.provider import ModelDescription
 from pixano_cli.inference.types import InferenceTask, ModelConfig
 from pixano_cli.models.base import InferenceModel, ModelDeploymentConfig, registered_uses
+from pixano_cli.models.everything import EverythingModel
 from pixano_cli.models.plugins import PluginFailure, discover_models
+from pixano_cli.models.tracking import StreamingTrackingModel
 
 AnyModel = InferenceModel[Any, Any]
 
@@ -109,12 +112,17 @@ class LocalModel:
             ModelError: If its weights are missing or it cannot tell its digest.
         """
         task, card = TASKS[self.config.capability], self.model_class.card
-        if card is None:
-            return ModelDescription(self.name, task, digest=self.digest)
-        return ModelDescription(
+        described = ModelDescription(
             name=self.name,
             task=task,
             digest=self.digest,
+            gives_everything=issubclass(self.model_class, EverythingModel),
+            streams=issubclass(self.model_class, StreamingTrackingModel),
+        )
+        if card is None:
+            return described
+        return replace(
+            described,
             license=card.license,
             origin=card.origin,
             description=card.description,

@@ -8,17 +8,13 @@ batch size, is asked in another way: its requests are decoded side by side and t
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import pixano_cli
 from pixano_cli.errors import UsageError
 from pixano_cli.inference.embedding import (
     AnyTask,
@@ -26,12 +22,10 @@ from pixano_cli.inference.embedding import (
     ImageEmbeddingInput,
     ImageEmbeddingResult,
 )
-from pixano_cli.inference.errors import (
-    InferenceError,
-    InferenceTimeoutError,
-    InvalidRequestError,
-)
+from pixano_cli.inference.errors import InvalidRequestError
+from pixano_cli.inference.everything import ImageEverythingInput, ImageEverythingResult
 from pixano_cli.inference.provider import InferenceProvider, ModelDescription
+from pixano_cli.inference.providers.about import model_info, server_info
 from pixano_cli.inference.providers.allocator import keep_blocks
 from pixano_cli.inference.providers.asking import (
     Answered,
@@ -44,9 +38,11 @@ from pixano_cli.inference.providers.batching import MicroBatcher
 from pixano_cli.inference.providers.embeddings import RecentEmbeddings
 from pixano_cli.inference.providers.loading import LocalModel, LocalModels
 from pixano_cli.inference.providers.local_video import open_session
+from pixano_cli.inference.providers.threads import Threads, within
 from pixano_cli.inference.providers.translation import (
     detection,
     embedding,
+    everything,
     generation,
     segmentation,
     tracking,
@@ -73,8 +69,6 @@ from pixano_cli.processors import processors
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
-
-_CLOSED = "the local provider is closed: make a new one"
 
 
 class LocalProvider(InferenceProvider):
@@ -103,6 +97,7 @@ class LocalProvider(InferenceProvider):
         device: str = "cpu",
         concurrency: int | None = None,
         batch_size: int | None = None,
+        model_params: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Make the provider; nothing is loaded yet.
 
@@ -113,6 +108,7 @@ class LocalProvider(InferenceProvider):
             batch_size: Most inputs given at once to a model with a batch pass of its own, whatever
                 its configuration says; 1 disables batching; None leaves it to the configuration.
                 Batches only fill if at least as many requests are under way.
+            model_params: What more than the device is given to a registered model, by its name.
 
         Raises:
             UsageError: If a value is out of range or the device is unknown.
@@ -125,9 +121,9 @@ class LocalProvider(InferenceProvider):
         self._device = device
         self._batch_size = batch_size
         self._concurrency = concurrency or processors()
-        self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="local-provider")
-        self._models = LocalModels(device)
-        self._discovered = self._closed = False
+        self._threads = Threads(self._concurrency)
+        self._models = LocalModels(device, model_params)
+        self._discovered = False
         self._batchers: dict[LocalModel, MicroBatcher] = {}
         self._embeddings = RecentEmbeddings(2 * self._concurrency)
 
@@ -147,21 +143,7 @@ class LocalProvider(InferenceProvider):
     async def get_server_info(self) -> ServerInfo:
         """Tell about this process; `models` are those that are loaded."""
         await self._discover()
-        loaded = [model for model in self._models.all() if model.is_loaded]
-        gpu = int(self._device.partition(":")[2] or 0)
-        on_gpu = bool(loaded) and self._device.startswith("cuda")
-        return ServerInfo(
-            app_name="pixano-annotate",
-            app_version=pixano_cli.__version__,
-            app_description="Models in the process of pixano-annotate itself",
-            num_cpus=os.cpu_count(),
-            num_gpus=_number_of_gpus(),
-            num_nodes=1,
-            gpus_used=[gpu] if on_gpu else [],
-            gpu_to_model={str(gpu): ", ".join(model.name for model in loaded)} if on_gpu else {},
-            models=[model.name for model in loaded],
-            models_to_task={model.name: model.task.value for model in loaded if model.task},
-        )
+        return server_info(self._models.all(), self._device)
 
     async def list_models(self, task: InferenceTask | None = None) -> list[ModelInfo]:
         """List the models in order of name, loaded or not.
@@ -170,13 +152,7 @@ class LocalProvider(InferenceProvider):
         """
         await self._discover()
         return [
-            ModelInfo(
-                name=model.name,
-                task=model.task.value,
-                model_path=_text(model.config.model_params.get("path")),
-                model_class=model.model_class.__name__,
-                provider=self.name,
-            )
+            model_info(model, self.name)
             for model in self._models.all()
             if model.task and task in (None, model.task)
         ]
@@ -186,14 +162,17 @@ class LocalProvider(InferenceProvider):
     ) -> ModelDescription:
         """Tell what is known of a model, from its card, without loading it.
 
+        Of a name with several uses, that of the task, or the first.
+
         Raises:
             ModelNotFoundError: If there is no model of the name.
             TaskNotSupportedError: If no task asks for what it does.
             ModelError: If its weights are missing, or it cannot tell its digest.
         """
         await self._discover()
-        model = self._models.find(model_name)
-        return await self._in_thread(model.describe)
+        uses = self._models.uses(model_name)
+        model = next((each for each in uses if each.task == task), uses[0])
+        return await self._threads.run(model.describe)
 
     async def image_zero_shot_detection(
         self, input_data: ImageZeroShotDetectionInput, timeout: float = 60.0
@@ -273,13 +252,30 @@ class LocalProvider(InferenceProvider):
             timeout,
         )
 
+    async def image_everything(
+        self, input_data: ImageEverythingInput, timeout: float = 60.0
+    ) -> ImageEverythingResult:
+        """Return all masks of an image; see `InferenceProvider`.
+
+        Raises:
+            TaskNotSupportedError: If the model needs prompts.
+        """
+        return await self._answer(
+            ImageEverythingResult,
+            InferenceTask.MASK_GENERATION,
+            input_data.model,
+            partial(everything, input_data),
+            timeout,
+            batches=False,
+        )
+
     async def open_video(
         self, model_name: str, width: int, height: int, state: bytes | None = None
     ) -> VideoSession | None:
         """Begin to follow objects through a video, or go on; see `InferenceProvider`."""
         await self._discover()
         model = self._models.find(model_name, InferenceTask.VIDEO_MASK_GENERATION)
-        return await open_session(model, width, height, state, self._in_thread)
+        return await open_session(model, width, height, state, self._threads.run)
 
     async def instantiate_model(
         self, provider: str, config: ModelConfig, timeout: int = 60
@@ -311,8 +307,8 @@ class LocalProvider(InferenceProvider):
         await self._discover()
         model = self._models.add(config)
         try:
-            await self._within(
-                timeout, f"loading model {config.name!r}", self._in_thread(partial(_load, model))
+            await within(
+                timeout, f"loading model {config.name!r}", self._threads.run(partial(_load, model))
             )
         except BaseException:
             self._models.forget(config.name)
@@ -325,15 +321,15 @@ class LocalProvider(InferenceProvider):
             ModelNotFoundError: If there is no model of the name.
         """
         await self._discover()
-        model = self._models.find(model_name)
+        uses = self._models.uses(model_name)
         self._models.forget(model_name)
-        self._batchers.pop(model, None)
-        await asyncio.to_thread(model.unload)
+        for model in uses:
+            self._batchers.pop(model, None)
+            await asyncio.to_thread(model.unload)
 
     async def aclose(self) -> None:
         """Drop requests that wait, wait for those under way, and unload all models."""
-        self._closed = True
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        await self._threads.close()
         for model in self._models.all():
             await asyncio.to_thread(model.unload)
         self._batchers.clear()
@@ -346,17 +342,18 @@ class LocalProvider(InferenceProvider):
         model_name: str,
         ask: Callable[[LocalModel], Question[AnswerT]],
         timeout: float,
+        batches: bool = True,
     ) -> ResultT:
         if not self._discovered:
             await self._discover()
         model = self._models.find(model_name, task)
-        batcher = self._batcher(model)
+        batcher = self._batcher(model) if batches else None
         answer = (
-            self._in_thread(partial(answer_alone, model, ask))
+            self._threads.run(partial(answer_alone, model, ask))
             if batcher is None
             else self._ask_in_batch(model, batcher, ask)
         )
-        answered = await self._within(timeout, f"model {model_name!r}", answer)
+        answered = await within(timeout, f"model {model_name!r}", answer)
         return result(
             data=answered.data,
             timestamp=datetime.now(UTC),
@@ -373,7 +370,7 @@ class LocalProvider(InferenceProvider):
         ask: Callable[[LocalModel], Question[AnswerT]],
     ) -> Answered[AnswerT]:
         start = perf_counter()
-        question = await self._in_thread(partial(ask, model))
+        question = await self._threads.run(partial(ask, model))
         with asking(model, question.subject):
             output = await batcher.predict(question.model_input)
         return read_answer(model, question, output, start)
@@ -384,49 +381,18 @@ class LocalProvider(InferenceProvider):
             return None
         batcher = self._batchers.get(model)
         if batcher is None:
-            batcher = MicroBatcher(model, self._pool, size, model.config.batch_wait_timeout_s)
+            batcher = MicroBatcher(
+                model, self._threads.pool, size, model.config.batch_wait_timeout_s
+            )
             self._batchers[model] = batcher
         return batcher
 
     async def _discover(self) -> None:
         if not self._discovered:
-            await self._in_thread(self._models.discover)
+            await self._threads.run(self._models.discover)
             self._discovered = True
-
-    async def _in_thread(self, job: Callable[[], AnswerT]) -> AnswerT:
-        if self._closed:
-            raise InferenceError(_CLOSED)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, job)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._closed and task is not None and not task.cancelling():
-                raise InferenceError(_CLOSED) from None
-            raise
-
-    async def _within(self, timeout: float, what: str, work: Awaitable[AnswerT]) -> AnswerT:
-        # A plugin's own TimeoutError has become an InferenceError by now.
-        try:
-            async with asyncio.timeout(timeout):
-                return await work
-        except TimeoutError as error:
-            raise InferenceTimeoutError(
-                f"{what} did not finish in {timeout:g} s: allow more time or use a smaller model"
-            ) from error
 
 
 def _load(model: LocalModel) -> None:
     with model.in_use():
         pass
-
-
-def _number_of_gpus() -> int:
-    """Count NVIDIA's GPUs as its Linux driver lists them; elsewhere none is known of."""
-    try:
-        return len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
-    except OSError:
-        return 0
-
-
-def _text(path: Any) -> str | None:
-    return str(path) if path else None

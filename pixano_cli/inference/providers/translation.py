@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pixano_cli.inference.embedding import ImageEmbeddingInput, ImageEmbeddingOutput
-from pixano_cli.inference.errors import InvalidRequestError
+from pixano_cli.inference.errors import InvalidRequestError, TaskNotSupportedError
+from pixano_cli.inference.everything import ImageEverythingInput, ImageEverythingOutput
 from pixano_cli.inference.providers.asking import Question
 from pixano_cli.inference.providers.embeddings import Embedding, RecentEmbeddings
 from pixano_cli.inference.providers.loading import LocalModel
@@ -38,6 +39,7 @@ from pixano_cli.media.identity import probe, sha256
 from pixano_cli.models.base import RGBImage
 from pixano_cli.models.detection import DetectionInput, DetectionOutput
 from pixano_cli.models.embedding import EmbeddingInput, EmbeddingOutput
+from pixano_cli.models.everything import EverythingInput, EverythingModel, PointMask, grid
 from pixano_cli.models.pixano_inference_adapters import PluginAdapter
 from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
 from pixano_cli.models.tracking import TrackingInput, TrackingOutput
@@ -139,6 +141,48 @@ def segmentation(
         return answer
 
     return Question(_name(request.image), model_input, read)
+
+
+def everything(request: ImageEverythingInput, model: LocalModel) -> Question[ImageEverythingOutput]:
+    """Ask a segmenter for all masks of an image.
+
+    Raises:
+        MediaError: If the image cannot be read or decoded.
+        TaskNotSupportedError: If the model needs prompts.
+        InvalidRequestError: If the request's values are of the wrong type or out of range.
+    """
+    if not issubclass(model.model_class, EverythingModel):
+        raise TaskNotSupportedError(f"model {model.name!r} makes masks for prompts only")
+    if request.points_per_side < 1:
+        raise InvalidRequestError(f"{request.points_per_side} points per side: from 1 are wanted")
+    image = _decoded(request.image)
+    with _valid_request(model):
+        model_input = EverythingInput(
+            image=image,
+            points=grid(request.points_per_side, image.shape[1], image.shape[0]),
+            min_iou=request.min_iou,
+            min_stability=request.min_stability,
+        )
+
+    def ask(loaded: EverythingModel, asked: EverythingInput) -> list[PointMask]:
+        return list(loaded.point_masks(asked))
+
+    def read(found: list[PointMask]) -> ImageEverythingOutput:
+        size = list(image.shape[:2])
+        if any(each.mask.size != size for each in found):
+            raise ValueError("it returned masks of another size than its image")
+        if not all(isfinite(number) for each in found for number in (each.iou, each.stability)):
+            raise ValueError("it returned a score that is not finite")
+        # Equally good ones stay in the order of their points.
+        found = sorted(found, key=lambda each: -each.iou)
+        return ImageEverythingOutput(
+            masks=[each.mask for each in found],
+            scores=[round(min(max(each.iou, 0.0), 1.0), 5) for each in found],
+            stabilities=[round(each.stability, 5) for each in found],
+            points=[list(each.point) for each in found],
+        )
+
+    return Question(_name(request.image), model_input, read, ask)
 
 
 def embedding(request: ImageEmbeddingInput, model: LocalModel) -> Question[ImageEmbeddingOutput]:
