@@ -4,6 +4,8 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$each && break; done)
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0
 OUT := out
 
 # What runs a command as root here, where apt-get installs packages: sudo only if it asks nothing.
@@ -17,11 +19,14 @@ demo: .venv/installed
 	@rm -rf $(OUT)
 	$(BIN)/pixano-annotate detect sample_data -o $(OUT)/boxes.json -o $(OUT)/boxes.parquet --store $(OUT)/store
 	$(BIN)/pixano-annotate segment sample_data -o $(OUT)/masks.json -o $(OUT)/masks.parquet --store $(OUT)/store
+	$(BIN)/pixano-annotate segment-video sample_data/pan.mp4 --fps 6 -o $(OUT)/tracks.json --preview $(OUT)/videos --store $(OUT)/store
 	@$(BIN)/python sample_data/draw.py $(OUT)/masks.json sample_data $(OUT)/pictures
 	@echo
 	@echo "Look at: $(OUT)/pictures/              the photographs with their masks and boxes drawn"
 	@echo "         $(OUT)/boxes.json, .parquet   what detect wrote"
 	@echo "         $(OUT)/masks.json, .parquet   what segment wrote"
+	@echo "         $(OUT)/videos/                a video with its masks and tracks drawn"
+	@echo "         $(OUT)/tracks.json            what segment-video wrote"
 
 test: .venv/installed-test lint postgresql
 	$(BIN)/python -m pytest
@@ -66,9 +71,12 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	@touch $@
 
+# sam2 comes as source, whose build wants the torch that it is to run with: the one for processors.
 .venv/installed-test: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(PIP) -e '.[test]' editables hatchling setuptools wheel
+	$(PIP) $(TORCH)
+	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation -e '.[sam2]' $(TORCH)
 	@touch $@ .venv/installed

@@ -30,6 +30,25 @@ Outputs = Annotated[
         show_default=False,
     ),
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Weights for the model in place of its own, .pt or .safetensors, for a sam2 model.",
+        show_default=False,
+    ),
+]
+ModelConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--model-config",
+        metavar="NAME|FILE",
+        help="The network that the checkpoint is of: a YAML file, or the name of one inside the "
+        "package sam2.",
+        show_default="the model's own",
+    ),
+]
 Format = Annotated[
     str | None,
     typer.Option(

@@ -97,26 +97,8 @@ def segment(
             rich_help_panel=_EVERYTHING,
         ),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="FILE",
-            help="Weights for the segmenter in place of its own, .pt or .safetensors, for a sam2 "
-            "model.",
-            show_default=False,
-        ),
-    ] = None,
-    model_config: Annotated[
-        str | None,
-        typer.Option(
-            "--model-config",
-            metavar="NAME|FILE",
-            help="The network that the checkpoint is of: a YAML file, or the name of one inside "
-            "the package sam2.",
-            show_default="the segmenter's own",
-        ),
-    ] = None,
+    checkpoint: options.Checkpoint = None,
+    model_config: options.ModelConfig = None,
     format: options.Format = None,  # noqa: A002 - the option's name
     classes: options.Classes = None,
     threshold: options.Threshold = None,

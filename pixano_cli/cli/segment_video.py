@@ -144,6 +144,8 @@ def segment_video(
             help="Commit after N frames at the latest: a run that is killed repeats no more.",
         ),
     ] = 30,
+    checkpoint: options.Checkpoint = None,
+    model_config: options.ModelConfig = None,
     format: Annotated[  # noqa: A002 - the option's name
         str | None,
         typer.Option(
@@ -181,6 +183,7 @@ def segment_video(
     from pixano_cli.annotate.settings import Settings
     from pixano_cli.annotate.videos.command import VideoOptions, video_segmentation
     from pixano_cli.annotate.videos.sampling import Sampling, parse_time
+    from pixano_cli.annotate.weights import with_weights
 
     settings = Settings(
         classes=options.split_classes(classes),
@@ -189,6 +192,7 @@ def segment_video(
         format=format,
         **run.settings,
     )
+    settings = with_weights(settings, model, checkpoint, model_config)
     chosen = VideoOptions(
         model=model,
         detector=detector,

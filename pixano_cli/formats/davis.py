@@ -187,7 +187,7 @@ class _Folders:
         not tell small letters from capitals too.
         """
         # Split here: as a path, `//` would be a root.
-        parts = [each for each in portable(video).split("/") if each] or [""]
+        parts = [each for each in portable(video).split("/") if each not in ("", ".")] or [""]
         name = PurePosixPath(*map(_safe, parts))
         choices = [str(name)]
         if name.suffix.lower() in _DROPPED_SUFFIXES:

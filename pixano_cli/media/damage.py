@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +25,13 @@ Read = Callable[[int, int], bytes]
 _CLUSTER = 0x1F43B675
 _SEGMENT = 0x18538067
 _VOID, _CRC = 0xEC, 0xBF
+_TRACKS, _TRACK_ENTRY, _TRACK_NUMBER = 0x1654AE6B, 0xAE, 0xD7
+_SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
 _SEGMENT_CHILDREN = frozenset(
-    {_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+    {_CLUSTER, 0x114D9B74, 0x1549A966, _TRACKS, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 )
-_CLUSTER_CHILDREN = frozenset(
-    {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, _VOID, _CRC}
-)  # Timestamp, SimpleBlock, BlockGroup, Position, PrevSize, EncryptedBlock, SilentTracks
+# Besides blocks: Timestamp, Position, PrevSize, EncryptedBlock, SilentTracks.
+_CLUSTER_CHILDREN = frozenset({_SIMPLE_BLOCK, _BLOCK_GROUP, 0xE7, 0xA7, 0xAB, 0xAF, 0x5854})
 _AVI_CHUNK = re.compile(rb"\d\d[\w ]{2}|ix\d\d|JUNK|LIST|idx1", re.ASCII)
 _BOX = re.compile(rb"[\w \xa9]{4}", re.ASCII)
 
@@ -116,13 +117,16 @@ def _in_matroska(read: Read, size: int) -> int | None:
         return None
     end = size if element.end is None else element.end
     at, last = element.start, 0
+    tracks: frozenset[int] = frozenset()
     while at < min(end, size):
         element = _element(read, at)
         if element is None or not _is_known(read, element, _SEGMENT_CHILDREN, end):
             return at
         last = element.id
+        if last == _TRACKS:
+            tracks = frozenset(_track_numbers(read, element, size))
         if last == _CLUSTER:
-            stop = _in_cluster(read, element, min(end, size))
+            stop = _in_cluster(read, element, min(end, size), tracks)
             if stop.is_damage:
                 return stop.at
             at = stop.at
@@ -139,7 +143,21 @@ class _Stop(NamedTuple):
     is_damage: bool
 
 
-def _in_cluster(read: Read, cluster: _Element, limit: int) -> _Stop:
+def _track_numbers(read: Read, tracks: _Element, size: int) -> Iterator[int]:
+    for entry in _children(read, tracks, size):
+        for child in _children(read, entry, size) if entry.id == _TRACK_ENTRY else ():
+            if child.id == _TRACK_NUMBER and child.end is not None:
+                yield int.from_bytes(read(child.start, child.end - child.start), "big")
+
+
+def _children(read: Read, parent: _Element, size: int) -> Iterator[_Element]:
+    at, end = parent.start, size if parent.end is None else min(parent.end, size)
+    while at < end and (child := _element(read, at)) is not None and child.end is not None:
+        yield child
+        at = child.end
+
+
+def _in_cluster(read: Read, cluster: _Element, limit: int, tracks: frozenset[int]) -> _Stop:
     end = limit if cluster.end is None else min(cluster.end, limit)
     at = cluster.start
     while at < end:
@@ -150,8 +168,22 @@ def _in_cluster(read: Read, cluster: _Element, limit: int) -> _Stop:
             return _Stop(at, is_damage=True)
         if not _is_known(read, block, _CLUSTER_CHILDREN, end):
             return _Stop(at, is_damage=True)
+        if tracks and not _is_of(read, block, tracks):
+            return _Stop(at, is_damage=True)
         at = block.end
     return _Stop(at, is_damage=cluster.end is not None and cluster.end > limit)
+
+
+def _is_of(read: Read, block: _Element, tracks: frozenset[int]) -> bool:
+    """Whether a block belongs to one of the tracks; so does all that is no block."""
+    if block.id == _BLOCK_GROUP:
+        inside = _element(read, block.start)
+        return inside is None or inside.id != _BLOCK or _is_of(read, inside, tracks)
+    if block.id not in (_SIMPLE_BLOCK, _BLOCK):
+        return True
+    number = read(block.start, 8)
+    size = 9 - number[0].bit_length() if number else 9
+    return int.from_bytes(number[:size], "big") & ((1 << 7 * size) - 1) in tracks
 
 
 def _is_known(read: Read, element: _Element, known: frozenset[int], end: int) -> bool:

@@ -46,15 +46,17 @@ def open_container(path: Path, head: bytes) -> Any:
     try:
         container = av.open(str(path), "r", container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(_reason(path, head)) from error
+        raise VideoError(_reason(error, head)) from error
     # As ffprobe does not: time stamps are to be the container's own.
     container.flags &= ~_GENERATE_PTS
     return container
 
 
-def _reason(path: Path, head: bytes) -> str:
+def _reason(error: Exception, head: bytes) -> str:
     if is_text(head):
         return f"text, not {_FORMATS}"
+    if isinstance(error, EOFError):
+        return "no frames in it: it ends before the first one"
     if head[4:8] in (b"ftyp", b"wide", b"mdat", b"skip", b"free"):
         return (
             "its index (the moov box) is missing or damaged: it was cut off, or is still being "

@@ -159,9 +159,7 @@ class VideoFile(Video):
                         raise _Damage(f"its {decoder.name} data cannot be decoded") from error
                     continue
                 for frame in frames:
-                    if frame.is_corrupt and (
-                        is_begun or (frame.key_frame and not begins_anywhere)
-                    ):
+                    if frame.is_corrupt and (is_begun or (frame.key_frame and not begins_anywhere)):
                         raise _Damage(f"errors in its {decoder.name} data")
                     is_begun = is_begun or not frame.is_corrupt
                     yield frame

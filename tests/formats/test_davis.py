@@ -232,7 +232,7 @@ def test_the_numbers_end_before_the_one_that_does_not_count(tmp_path: Path) -> N
         (["clip.avi", "clip.mp4", "clip"], ["clip", "clip.mp4", "clip-2"]),
         (["Clip.mp4", "clip.MP4", "CLIP.mp4"], ["Clip", "clip.MP4", "CLIP.mp4-2"]),
         (["take.1", "take.2", ".mp4"], ["take.1", "take.2", ".mp4"]),
-        (["../a.mp4", "/b.mp4", "x/./y.gif"], ["_/a", "_/b", "x/y"]),
+        (["../a.mp4", "/b.mp4", "x/./y.gif", "//"], ["_/a", "b", "x/y", "_"]),
         (["line\nbreak.mp4", " spaced .mp4"], ["line_break", "spaced"]),
     ],
 )

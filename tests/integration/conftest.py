@@ -33,8 +33,11 @@ def counting_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = folder / "counting-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text("[pixano_cli.models]\ncounting = counting_models\n")
-    shutil.copy(Path(__file__).with_name("counting_models.py"), folder)
+    modules = ("counting_models", "counting_video_models")
+    lines = [f"{name} = {name}" for name in modules]
+    (facts / "entry_points.txt").write_text("\n".join(["[pixano_cli.models]", *lines, ""]))
+    for name in modules:
+        shutil.copy(Path(__file__).with_name(f"{name}.py"), folder)
     return folder
 
 
@@ -82,7 +85,8 @@ def command(
         return Done(code, out, err)
 
     yield run
-    sys.modules.pop("counting_models", None)
+    for name in ("counting_models", "counting_video_models"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -246,9 +246,7 @@ class TestPixels:
                 assert not image.flags.writeable
 
     @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "vp9.webm", "av1.mp4", "ffv1.mkv"])
-    def test_the_same_whatever_the_threads(
-        self, clips: Callable[[str], Path], name: str
-    ) -> None:
+    def test_the_same_whatever_the_threads(self, clips: Callable[[str], Path], name: str) -> None:
         frames, _ = read(clips(name))
         for kind, count in itertools.product(("NONE", "SLICE", "FRAME"), (1, 4)):
             with av.open(str(clips(name))) as container:
@@ -308,9 +306,7 @@ class TestPixels:
 
     def test_4k(self, tmp_path: Path) -> None:
         size = (3840, 2160)
-        path = write_video(
-            tmp_path / "a.mp4", size=size, count=3, options={"preset": "ultrafast"}
-        )
+        path = write_video(tmp_path / "a.mp4", size=size, count=3, options={"preset": "ultrafast"})
         frames, error = read(path)
         assert error is None
         assert numbers_of(frames) == [0, 1, 2]

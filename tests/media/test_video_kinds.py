@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -37,7 +38,15 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["http:x.mp4", "concat:a.mp4", "%03d.mp4", "-i.mp4", "a b'\"$.mp4", "ü\u2028.mp4", "a?b#.mp4"],
+        [
+            "http:x.mp4",
+            "concat:a.mp4",
+            "%03d.mp4",
+            "-i.mp4",
+            "a b'\"$.mp4",
+            "ü\u2028.mp4",
+            "a?b#.mp4",
+        ],
     )
     def test_odd_names(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         write_video(tmp_path / "plain.mp4").rename(tmp_path / name)
@@ -99,7 +108,11 @@ class TestNoVideo:
 
     @pytest.mark.parametrize(
         ("name", "head"),
-        [("a.mkv", b"\x1aE\xdf\xa3"), ("a.avi", b"RIFF\0\0\0\0AVI "), ("a.mp4", b"\0\0\0\x18ftypisom")],
+        [
+            ("a.mkv", b"\x1aE\xdf\xa3"),
+            ("a.avi", b"RIFF\0\0\0\0AVI "),
+            ("a.mp4", b"\0\0\0\x18ftypisom"),
+        ],
     )
     def test_a_header_and_nothing_else(self, tmp_path: Path, name: str, head: bytes) -> None:
         (tmp_path / name).write_bytes(head + bytes(300))
@@ -131,7 +144,7 @@ class TestNoPicture:
             stream = output.add_stream("mpeg4", rate=25)
             stream.width, stream.height = SIZE
             output.start_encoding()
-        assert str(refusal(tmp_path / name)) in ("no frames in it", "no video stream in it")
+        assert re.match("no frames in it|no video stream in it", str(refusal(tmp_path / name)))
 
     def test_an_unknown_codec(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mp4")

@@ -161,7 +161,7 @@ def test_what_is_written_is_what_the_official_generator_keeps(
     product = EveryMask("key", min_iou, min_stability, 0, (Category(1, "object"),))
     image = product.annotate(Item("coffee.png", "", "", 0, 0), picture, elements)
     expected = official(candidates, min_iou, min_stability)
-    assert len(expected) > 2
+    assert expected
     found = {each.mask.counts: each.score for each in image.annotations if each.mask}
     assert len(found) == len(image.annotations) == len(expected)
     for iou, counts in expected:

@@ -540,6 +540,28 @@ class Answering(LocalProvider):
         return result
 
 
+def _all_of_the_first(result: VideoMaskGenerationResult) -> None:
+    for place, frame in enumerate(result.data.frame_indexes):
+        if frame == 0:
+            result.data.masks[place] = rle.encode(np.ones((HEIGHT, WIDTH), np.bool_))
+
+
+def test_of_two_answers_about_a_frame_that_of_the_earlier_window_counts(store: Store) -> None:
+    frames = scene(9)
+    prompts = [
+        {"object_id": 1, "frame_index": 0, "box": box_of(frames[0], 0)},
+        {"object_id": 2, "frame_index": 4, "box": box_of(frames[4], 1)},
+    ]
+    job = Job(frames, prompts, window=5, provider=lambda: Answering(_all_of_the_first))
+    areas = [
+        {each["track_id"]: rle.area(rle.CompressedRLEData.from_dict(each["rle"])) for each in found}
+        for found in elements(job.run(store))
+    ]
+    square, whole = SIDE * SIDE, WIDTH * HEIGHT
+    later = [{1: square, 2: square}] * 4
+    assert areas == [{1: whole}, *[{1: square}] * 3, {1: square, 2: whole}, *later]
+
+
 def _other_id(result: VideoMaskGenerationResult) -> None:
     result.data.objects_ids[-1] = 99
 

@@ -1,0 +1,84 @@
+"""Fast models for the tests of videos: they see squares of plain colour, and note every call.
+
+They are offered to the tool as those of `counting_models` are. `COUNTING_DELAY` makes each call
+take so many seconds, so that a signal can meet it.
+"""
+
+import os
+import time
+
+import numpy as np
+from counting_models import note
+
+from pixano_cli import rle
+from pixano_cli.models.base import register_model
+from pixano_cli.models.detection import DetectionModel, DetectionOutput
+from pixano_cli.models.segmentation import SegmentationModel, SegmentationOutput
+
+SCORES = {"red": 0.9, "green": 0.7, "blue": 0.4}
+
+
+def wait():
+    time.sleep(float(os.environ.get("COUNTING_DELAY", "0")))
+
+
+def seen(image):
+    """Return where each colour is, [3, height, width]."""
+    channels = image.astype(int).transpose(2, 0, 1)
+    return np.stack([channels[at] - np.delete(channels, at, 0).max(0) > 60 for at in range(3)])
+
+
+def components(where):
+    """Yield the boxes of what hangs together in a mask, squares side by side told apart."""
+    left = where.copy()
+    while left.any():
+        y, x = np.argwhere(left)[0]
+        width = int(np.argmin(np.append(left[y, x:], False)))
+        height = int(np.argmin(np.append(left[y:, x + width // 2], False)))
+        begin = max(x - 3, 0)
+        left[y : y + height + 2, begin : x + width + 3] = False
+        if width >= 4 and height >= 4:
+            yield [float(x), float(y), float(x + width), float(y + height)]
+
+
+@register_model("square-detector")
+class SquareDetector(DetectionModel):
+    def load_model(self):
+        wait()
+
+    def predict(self, input):  # noqa: A002
+        note("detect", input.image.tobytes())
+        wait()
+        found = [
+            (box, SCORES[label], label)
+            for label, where in zip(SCORES, seen(input.image), strict=True)
+            for box in components(where)
+        ]
+        boxes, scores, classes = map(list, zip(*found, strict=True)) if found else ([], [], [])
+        return DetectionOutput(boxes=boxes, scores=scores, classes=classes)
+
+
+@register_model("square-segmenter")
+class SquareSegmenter(SegmentationModel):
+    """The mask of a prompt is all of the colour at its middle, inside of its box."""
+
+    def load_model(self):
+        wait()
+
+    def predict(self, input):  # noqa: A002
+        note("segment", input.image.tobytes())
+        wait()
+        colours = seen(input.image)
+        height, width = input.image.shape[:2]
+        masks = []
+        for at in range(len(input.boxes or input.points or ())):
+            box = (input.boxes or {at: (0, 0, width, height)})[at]
+            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            x, y = input.points[at][0] if input.points else middle
+            colour = colours[:, min(int(y), height - 1), min(int(x), width - 1)].argmax()
+            inside = np.zeros((height, width), bool)
+            left, top, right, bottom = (round(side) for side in box)
+            inside[top:bottom, left:right] = colours[colour][top:bottom, left:right]
+            masks.append([rle.encode(inside)] * (3 if input.multimask_output else 1))
+        scores = np.full((len(masks), 3 if input.multimask_output else 1), 0.875, np.float32)
+        return SegmentationOutput(masks=masks, scores=scores)
