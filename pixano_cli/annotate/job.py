@@ -77,6 +77,9 @@ class Silence:
     def advance(self, outcome: ledger.Outcome) -> None:
         """Do nothing."""
 
+    def resume(self, item: ledger.Item, frame: int) -> None:
+        """Do nothing."""
+
     def part(self, item: ledger.Item, done: int, of: int | None) -> None:
         """Do nothing."""
 

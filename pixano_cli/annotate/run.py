@@ -63,6 +63,9 @@ class Progress(Protocol):
     def advance(self, outcome: Outcome) -> None:
         """One more file is done."""
 
+    def resume(self, item: Item, frame: int) -> None:
+        """A video goes on from this frame."""
+
     def part(self, item: Item, done: int, of: int | None) -> None:
         """So many frames of a video are done, of about as many; None if nobody knows."""
 

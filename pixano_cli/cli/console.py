@@ -106,6 +106,12 @@ class Bar:
             failed=f"[red]{self._failed} failed" if self._failed else "",
         )
 
+    def resume(self, item: Item, frame: int) -> None:
+        """Say from where a video goes on."""
+        if self._bar is not None:
+            line = _resume_line(item, frame)
+            self._bar.console.print(line, markup=False, highlight=False)
+
     def part(self, item: Item, done: int, of: int | None) -> None:
         """Say how far the video is."""
         if self._bar is not None and self._task is not None:
@@ -154,6 +160,10 @@ class Lines:
                 f"{left:.0f} s left, {self._failed} failed"
             )
 
+    def resume(self, item: Item, frame: int) -> None:
+        """Say from where a video goes on."""
+        note(_resume_line(item, frame))
+
     def part(self, item: Item, done: int, of: int | None) -> None:
         """Print a line about a video if the last is some time ago."""
         now = monotonic()
@@ -164,6 +174,10 @@ class Lines:
 
     def stop(self) -> None:
         """Do nothing: the summary follows."""
+
+
+def _resume_line(item: Item, frame: int) -> str:
+    return f"{item.file_name} goes on from frame {frame:,}"
 
 
 def _failure_line(outcome: Outcome) -> str:

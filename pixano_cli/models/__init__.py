@@ -9,6 +9,7 @@ from pixano_cli.models.base import (
 )
 from pixano_cli.models.detection import DetectionInput, DetectionModel, DetectionOutput
 from pixano_cli.models.embedding import EmbeddingInput, EmbeddingModel, EmbeddingOutput
+from pixano_cli.models.everything import EverythingInput, EverythingModel, PointMask
 from pixano_cli.models.segmentation import (
     SegmentationInput,
     SegmentationModel,
@@ -24,9 +25,12 @@ __all__ = [
     "EmbeddingInput",
     "EmbeddingModel",
     "EmbeddingOutput",
+    "EverythingInput",
+    "EverythingModel",
     "InferenceModel",
     "ModelCard",
     "ModelDeploymentConfig",
+    "PointMask",
     "SegmentationInput",
     "SegmentationModel",
     "SegmentationOutput",

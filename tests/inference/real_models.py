@@ -7,6 +7,8 @@ others are this project's own, so that a server's answers can be held against lo
 # mypy: ignore-errors
 
 import time
+import zlib
+from pathlib import Path
 
 import numpy as np
 from pixano_inference.models import (
@@ -203,7 +205,10 @@ class MobileSam(SegmentationModel):
 
 @register_model("squares")
 class Squares(TrackingModel):
-    """Follows what has the colour in the middle of the box, or under the mask, of its keyframe."""
+    """Follows what has the colour in the middle of the box, or under the mask, of its keyframe.
+
+    It can take its time, and leave a line in a file for each frame that it is given.
+    """
 
     @property
     def interface(self):
@@ -211,11 +216,15 @@ class Squares(TrackingModel):
 
     def load_model(self):
         self.seconds = self.config.model_params.get("seconds", 0.0)
+        self.log = self.config.model_params.get("log")
 
     def predict(self, asked):
         assert asked.propagate
-        time.sleep(self.seconds)
         frames = [pixels(frame) for frame in asked.video]
+        if self.log:
+            with Path(self.log).open("a") as log:
+                log.writelines(f"{zlib.crc32(frame.tobytes())}\n" for frame in frames)
+        time.sleep(self.seconds)
         masks = {}
         for object_id, index, keyframe in zip(
             asked.objects_ids, asked.frame_indexes, asked.keyframes, strict=True

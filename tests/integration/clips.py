@@ -1,14 +1,14 @@
 """Clips of squares of plain colour that move over a grey ground, and where they truly are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
-
-from ..media.videos import write_video
 
 Pixels = NDArray[np.uint8]
 
@@ -66,12 +66,55 @@ def write_clip(
     count: int = 40,
     squares: Sequence[Square] = TWO,
     size: tuple[int, int] = SIZE,
-    **how: Any,
+    *,
+    codec: str = "libx264",
+    rate: int = 25,
+    times: Sequence[int] | None = None,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    shift: int = 0,
+    prepare: Callable[[Any], None] | None = None,
+    frames: Iterable[Pixels] | None = None,
 ) -> Path:
-    """Write a clip; see `write_video`."""
+    """Write a clip.
+
+    Args:
+        path: Where to; its suffix chooses the container.
+        count: Number of frames.
+        squares: What moves in it.
+        size: Width and height.
+        codec: Encoder.
+        rate: Frames a second.
+        times: When each frame is shown, in 1 / rate seconds.
+        pix_fmt: Pixel format.
+        options: Of the encoder.
+        shift: Added to the time stamps of the packets, in the muxer's units.
+        prepare: Called with the stream before anything is written.
+        frames: Pictures instead of these squares.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    how.setdefault("options", {"crf": "4", "preset": "ultrafast"})
-    return write_video(path, size=size, pictures=pictures(count, squares, size), **how)
+    given = {"preset": "ultrafast", "crf": "4"} if codec == "libx264" else {}
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=rate, options=given | (options or {}))
+        stream.width, stream.height = size
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = Fraction(1, rate)
+        if prepare:
+            prepare(stream)
+
+        def write(packets: Iterable[Any]) -> None:
+            for packet in packets:
+                packet.pts += shift
+                packet.dts += shift
+                output.mux(packet)
+
+        for index, picture in enumerate(frames or pictures(count, squares, size)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts = times[index] if times else index
+            frame.time_base = Fraction(1, rate)
+            write(stream.encode(frame))
+        write(stream.encode(None))
+    return path
 
 
 def iou(first: Sequence[float], second: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 from counting_models import note
+from scipy import ndimage
 
 from pixano_cli import rle
 from pixano_cli.models.base import register_model
@@ -28,17 +29,14 @@ def seen(image):
     return np.stack([channels[at] - np.delete(channels, at, 0).max(0) > 60 for at in range(3)])
 
 
-def components(where):
-    """Yield the boxes of what hangs together in a mask, squares side by side told apart."""
-    left = where.copy()
-    while left.any():
-        y, x = np.argwhere(left)[0]
-        width = int(np.argmin(np.append(left[y, x:], False)))
-        height = int(np.argmin(np.append(left[y:, x + width // 2], False)))
-        begin = max(x - 3, 0)
-        left[y : y + height + 2, begin : x + width + 3] = False
-        if width >= 4 and height >= 4:
-            yield [float(x), float(y), float(x + width), float(y + height)]
+def boxes_of(where):
+    """Return the box of each of the areas that a mask has."""
+    numbered, _ = ndimage.label(where)
+    return [
+        [float(x.start), float(y.start), float(x.stop), float(y.stop)]
+        for y, x in ndimage.find_objects(numbered)
+        if x.stop - x.start >= 4 and y.stop - y.start >= 4
+    ]
 
 
 @register_model("square-detector")
@@ -52,7 +50,7 @@ class SquareDetector(DetectionModel):
         found = [
             (box, SCORES[label], label)
             for label, where in zip(SCORES, seen(input.image), strict=True)
-            for box in components(where)
+            for box in boxes_of(where)
         ]
         boxes, scores, classes = map(list, zip(*found, strict=True)) if found else ([], [], [])
         return DetectionOutput(boxes=boxes, scores=scores, classes=classes)

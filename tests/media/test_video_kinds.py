@@ -25,6 +25,7 @@ def refusal(path: Path) -> PixanoAnnotateError:
     frames, error = read(path)
     assert not frames
     assert error is not None
+    assert "\n" not in str(error)
     return error
 
 

@@ -26,7 +26,11 @@ from pixano_cli.models import (
     base,
     register_model,
 )
-from pixano_cli.models.base import registered_models, registering_all_or_none
+from pixano_cli.models.base import (
+    registered_models,
+    registered_uses,
+    registering_all_or_none,
+)
 
 
 class Parrot(VLMModel):
@@ -178,6 +182,22 @@ def test_registered_under_a_name_or_its_own() -> None:
     other: type[InferenceModel[Any, Any]] = type("Other", (Parrot,), {})
     with pytest.raises(ValueError, match=f"'polly' is already registered by {Parrot.__module__}"):
         register_model("polly")(other)
+
+
+def test_a_name_may_have_a_class_for_each_capability() -> None:
+    other: type[InferenceModel[Any, Any]] = type(
+        "Other", (Parrot,), {"capability_name": "tracking", "__module__": Parrot.__module__}
+    )
+    register_model("polly")(other)
+    register_model("polly")(Parrot)
+    register_model("anna")(Parrot)
+    assert registered_uses() == [("anna", Parrot), ("polly", other), ("polly", Parrot)]
+    assert registered_models() == {"anna": Parrot, "polly": other}
+    stranger: type[InferenceModel[Any, Any]] = type(
+        "Stranger", (Parrot,), {"capability_name": "vlm", "__module__": "elsewhere.models"}
+    )
+    with pytest.raises(ValueError, match=f"'polly' is already registered by {Parrot.__module__}"):
+        register_model("polly")(stranger)
 
 
 def test_failed_block_registers_nothing() -> None:

@@ -153,10 +153,12 @@ def test_fresh_process_has_own_models_first(offer: Offer) -> None:
     taking = detector("Taking", "picodet-s-416")
     folder = offer("aaa", {"aaa_module": taking}, "[pixano_cli.models]\naaa = aaa_module\n")
     code = (
-        "import json; from pixano_cli.models.plugins import discover_models; "
+        "import json, sys; from pixano_cli.models.plugins import discover_models; "
         "from pixano_cli.models.base import registered_models; "
         "failures = [(each.distribution, each.error) for each in discover_models()]; "
-        "print(json.dumps([failures, {n: c.__module__ for n, c in registered_models().items()}]))"
+        "models = {n: c.__module__ for n, c in registered_models().items()}; "
+        "heavy = [name for name in ('torch', 'sam2', 'onnxruntime') if name in sys.modules]; "
+        "print(json.dumps([failures, models, heavy]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -166,7 +168,7 @@ def test_fresh_process_has_own_models_first(offer: Offer) -> None:
         env={**os.environ, "PYTHONPATH": str(folder)},
         cwd=Path(__file__).parents[2],
     )
-    failures, models = json.loads(done.stdout)
+    failures, models, heavy = json.loads(done.stdout)
     owner = "pixano_cli.models.picodet"
     assert failures == [
         ["aaa", f"ValueError: model 'picodet-s-416' is already registered by {owner}"]
@@ -175,4 +177,9 @@ def test_fresh_process_has_own_models_first(offer: Offer) -> None:
         "mobile-sam": "pixano_cli.models.mobile_sam",
         "picodet-s-416": owner,
         "pplcnetv2": "pixano_cli.models.pplcnet",
+        **{
+            f"sam2.1-{size}": "pixano_cli.models.sam2.image"
+            for size in ("base-plus", "large", "small", "tiny")
+        },
     }
+    assert heavy == []

@@ -137,11 +137,11 @@ class _Runner:
                 return Outcome(item, "cached", picture)
             # Some of it was removed: what is left is not asked for again.
             checkpoint = None
+        if checkpoint:
+            self._progress.resume(item, checkpoint.next_frame)
         if checkpoint and checkpoint.state is None:
             # Nothing is needed to go on: all frames come by again, and what is recorded is known.
             checkpoint = None
-        if checkpoint:
-            logger.info("%s goes on from frame %d", item.file_name, checkpoint.next_frame)
         with store.write() as connection:
             runs.keep_request(connection, work.request_keys[-1], work.request.to_dict())
         begun = _Begun(store, work, checkpoint or Checkpoint(0, 0), task.checkpoint_every)

@@ -221,6 +221,11 @@ class LocalModels:
             self._take_registered()
             return [model for _, model in sorted(self._models.items()) if model.task is not None]
 
+    def known(self) -> list[LocalModel]:
+        """Return those that were looked at so far."""
+        with self._lock:
+            return list(self._models.values())
+
     def uses(self, name: str, task: AnyTask | None = None) -> list[LocalModel]:
         """Return what a name stands for: one model or several, each for another task.
 

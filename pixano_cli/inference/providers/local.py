@@ -330,7 +330,7 @@ class LocalProvider(InferenceProvider):
     async def aclose(self) -> None:
         """Drop requests that wait, wait for those under way, and unload all models."""
         await self._threads.close()
-        for model in self._models.all():
+        for model in self._models.known():
             await asyncio.to_thread(model.unload)
         self._batchers.clear()
         self._embeddings.clear()

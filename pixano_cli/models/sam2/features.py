@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,13 @@ class FrameFeatures:
         features: By level, the finest first: [height * width, 1, channels].
         positions: Position encodings of the same shapes.
         sizes: (height, width) by level.
+        first_attention: For `FirstAttention`, which fills it when the frame is first tracked in.
     """
 
     features: list[Tensor]
     positions: list[Tensor]
     sizes: list[tuple[int, int]]
+    first_attention: list[Tensor] = field(default_factory=list)
 
     def repeated(self, count: int) -> FrameFeatures:
         """Return the same for `count` objects; nothing is copied."""
@@ -67,6 +69,7 @@ class FrameFeatures:
             [each.expand(-1, count, -1) for each in self.features],
             [each.expand(-1, count, -1) for each in self.positions],
             self.sizes,
+            self.first_attention,
         )
 
 

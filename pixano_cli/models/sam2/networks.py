@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixano_cli.errors import ModelError, UsageError
 from pixano_cli.models.sam2.checkpoints import INSTALL, Checkpoint
+from pixano_cli.models.sam2.shared_work import FirstAttention, keep_encodings
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +41,12 @@ class Network:
     Attributes:
         model: sam2's `SAM2VideoPredictor`, in evaluation mode; it is a `SAM2Base` too.
         device: Where it is.
+        first_attention: What its objects in one frame share.
     """
 
     model: Any
     device: torch.device
+    first_attention: FirstAttention
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -85,7 +88,10 @@ def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool 
         model.image_encoder.forward = torch.compile(
             model.image_encoder.forward, mode="max-autotune", fullgraph=True, dynamic=False
         )
-    return Network(model, where)
+    network = Network(model, where, FirstAttention(model))
+    with network.running():
+        keep_encodings(model)
+    return network
 
 
 def _check_packages(checkpoint: Checkpoint) -> None:

@@ -304,15 +304,17 @@ class Sam2Session(TrackingSession):
         return _batched(features).to(torch.bfloat16 if is_cast else torch.float32)
 
     def _run(self, frame: int, features: FrameFeatures, **inputs: Any) -> dict[str, Any]:
-        output: dict[str, Any] = self._open_network().model.track_step(
-            frame_idx=frame,
-            current_vision_feats=features.features,
-            current_vision_pos_embeds=features.positions,
-            feat_sizes=features.sizes,
-            num_frames=self._video.length or _ENDLESS,
-            track_in_reverse=False,
-            **inputs,
-        )
+        network = self._open_network()
+        with network.first_attention.of_frame(features.first_attention):
+            output: dict[str, Any] = network.model.track_step(
+                frame_idx=frame,
+                current_vision_feats=features.features,
+                current_vision_pos_embeds=features.positions,
+                feat_sizes=features.sizes,
+                num_frames=self._video.length or _ENDLESS,
+                track_in_reverse=False,
+                **inputs,
+            )
         return output
 
     def _answers(self, found: Mapping[int, Prompted]) -> dict[int, ObjectMask]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from hypothesis import strategies as st
 from pixano_cli import rle
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.prompts import PromptError
+from pixano_cli.annotate.videos import windowed
 from pixano_cli.annotate.videos.at_hand import FrameAtHand, VideoAtHand
 from pixano_cli.annotate.videos.finding import Finder, FindInFrame, Found, Nothing
 from pixano_cli.annotate.videos.objects import Detected
@@ -474,8 +472,9 @@ def test_a_prompt_that_does_not_fit(store: Store) -> None:
         Job(scene(3), [prompt]).run(store)
 
 
-def test_who_is_lost_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_who_is_lost_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(windowed.logger, "info", lambda text, *given: told.append(text % given))
     frames = scene(9, (4, 1))
     prompts = [
         {"object_id": 1, "frame_index": 0, "box": box_of(frames[0], 0)},
@@ -483,7 +482,7 @@ def test_who_is_lost_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> 
     ]
     followed = Job(frames, prompts, window=5).run(store)
     assert [len(each) for each in elements(followed)] == [2] * 4 + [1] * 5
-    assert [each.getMessage() for each in caplog.records] == [
+    assert told == [
         "clip: object 2 is not to be seen in frame 4, where a window ends, and is followed no more"
     ]
 
@@ -613,10 +612,8 @@ def test_a_damaged_checkpoint(store: Store) -> None:
 
 
 def test_large_frames_make_windows_shorter(
-    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pixano_cli.annotate.videos import windowed
-
     monkeypatch.setattr(windowed, "_WINDOW_BYTES", 3 * 3 * WIDTH * HEIGHT + 1)
     frames = scene(9)
     prompt = {"object_id": 1, "frame_index": 0, "box": box_of(frames[0], 0)}
@@ -626,7 +623,6 @@ def test_large_frames_make_windows_shorter(
     assert [call.frames for call in CALLS] == [3] * 4
     assert [len(each) for each in elements(followed)] == [1] * 9
     CALLS.clear()
-    gc.collect()
     monkeypatch.setattr(windowed, "_WINDOW_BYTES", 1)
     job.run(store)
     assert [call.frames for call in CALLS] == [2] * 8
