@@ -51,7 +51,7 @@ def export(
     Args:
         outputs: The files to write; their suffixes choose the formats.
         run: Id of the run; None for the latest.
-        task: "detect", "segment", "segment-video", "caption" or "embed": the latest run of this task.
+        task: "detect", "segment", "segment-video", "caption" or "embed": the latest run of it.
         threshold: Lowest score to write; None for the run's.
         classes: Which classes to write; None for the run's.
         categories: A file with the label set to write; None for the run's.

@@ -2,7 +2,9 @@
 
 Non-maximum suppression as in sam2's `SAM2AutomaticMaskGenerator` (from Kirillov et al., "Segment
 Anything", 2023): of masks whose boxes have an IoU above 0.7, the one of the best predicted IoU
-stays. A box goes from the first to the last pixel of its mask, both of which count as points.
+stays. A box goes from the first to the last pixel of its mask, both of which count as points; so
+one of a single row or column has no area, and overlaps only with the very same one (there, with
+none).
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def overlaps(masks: Sequence[CompressedRLEData]) -> Overlaps:
         high = np.minimum(boxes[rows, None, 2:], boxes[None, :, 2:])
         shared = np.prod(np.maximum(high - low, 0), axis=2)
         union = areas[rows, None] + areas[None, :] - shared
-        # A mask of one row or column has no area, and so no overlap.
-        result[rows] = shared / np.maximum(union, 1) > OVERLAP
+        same = (boxes[rows, None] == boxes[None, :]).all(axis=2)
+        result[rows] = (shared / np.maximum(union, 1) > OVERLAP) | same
     return result
 
 

@@ -66,7 +66,7 @@ def export(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="The latest run of detect, segment, caption or embed.",
+            help="The latest run of detect, segment, segment-video, caption or embed.",
             show_default=False,
         ),
     ] = None,

@@ -70,7 +70,7 @@ def segment(
         typer.Option(
             "--points-per-side",
             metavar="N",
-            help="Ask about N x N points. Time goes with their number: mobile-sam takes 18 s an "
+            help="Ask about N x N points. Time goes with their number: mobile-sam takes 20 s an "
             "image and core for 16, four times as much for 32, which finds smaller things.",
             show_default="16",
             rich_help_panel=_EVERYTHING,

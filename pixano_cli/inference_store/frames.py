@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from pixano_cli.inference_store import schema
 from pixano_cli.inference_store.database import Store, now
@@ -123,7 +123,7 @@ def linked_frames(store: Store, work_key: str) -> Iterator[RecordedFrame]:
 def put_linked(
     connection: Connection, work_key: str, linked: Sequence[tuple[RecordedFrame, int]]
 ) -> None:
-    """Record frames with the objects that were linked there, and how many of these have a mask."""
+    """Record frames with the objects that were linked there, and how many masks these have."""
     if not linked:
         return
     rows = [
@@ -150,6 +150,8 @@ def put_linked(
 def count_linked(store: Store, work_key: str, request_key: str, sha256: str) -> int:
     """Return how many frames of a work there are with all of their masks.
 
+    It is by number: a frame that lacks one of them may have another work's in its place.
+
     Args:
         store: The record.
         work_key: The work.
@@ -157,21 +159,24 @@ def count_linked(store: Store, work_key: str, request_key: str, sha256: str) -> 
         sha256: The video's digest.
     """
     tracks, frames, inferences = schema.tracks, schema.frames, schema.inferences
+    elements = schema.elements
     masks = (
-        select(inferences.c.id)
-        .join(frames, frames.c.inference == inferences.c.id)
+        select(func.count())
+        .select_from(frames)
+        .join(inferences, inferences.c.id == frames.c.inference)
+        .join(elements, elements.c.inference == inferences.c.id)
         .where(
             frames.c.data_hash == sha256,
             frames.c.request_key == request_key,
             frames.c.frame_index == tracks.c.frame_index,
             inferences.c.deleted_at.is_(None),
         )
-        .exists()
+        .scalar_subquery()
     )
     query = (
         select(func.count())
         .select_from(tracks)
-        .where(tracks.c.work_key == work_key, or_(tracks.c.masks == 0, masks))
+        .where(tracks.c.work_key == work_key, or_(tracks.c.masks == 0, masks >= tracks.c.masks))
     )
     with store.read() as connection:
         return connection.execute(query).scalar_one()
@@ -201,6 +206,14 @@ def put_checkpoint(connection: Connection, work_key: str, checkpoint: Checkpoint
     changed = {name: statement.excluded[name] for name in row if name != "work_key"}
     connection.execute(
         statement.on_conflict_do_update(index_elements=["work_key"], set_=changed), row
+    )
+
+
+def reopen(connection: Connection, work_key: str) -> None:
+    """Say that a work is not complete: what it needs was removed."""
+    table = schema.checkpoints
+    connection.execute(
+        update(table).where(table.c.work_key == work_key).values(is_complete=False, state=None)
     )
 
 

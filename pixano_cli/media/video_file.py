@@ -8,8 +8,9 @@ presentation, with their time stamps, edit lists applied as libav applies them.
   BT.601 where it tells none; no tone mapping; an alpha channel is dropped; fields stay woven.
 - A frame of another size than the first is scaled to it, as players do: one video, one frame of
   coordinates.
-- Threads work inside a frame, not across frames: so a damaged packet ends the video at the same
-  frame on any machine.
+- Threads work inside a frame, not across frames, as is PyAV's default. Across frames, the H.264
+  decoder does not tell which frames it concealed errors in, and PyAV loses errors among the last
+  frames; here, a damaged video ends at the same frame on any machine.
 
 A damaged video ends in a VideoError after the frames before the damage. Damage is a hole or an end
 where the container's structure has none, a packet that the demuxer marks or the decoder refuses,
@@ -80,7 +81,7 @@ class VideoFile(Video):
             width, height = first.width, first.height
             if is_turned(read_matrix(first)):
                 width, height = height, width
-            rate = stream.average_rate or stream.guessed_rate
+            rate = _frame_rate(stream)
             self.facts = VideoFacts(
                 width=width,
                 height=height,
@@ -117,7 +118,7 @@ class VideoFile(Video):
         so_far = ReadSoFar()
         with open_container(self._path, self._head) as container:
             stream = video_stream(container)
-            clock = Clock(stream.time_base or Fraction(1, 90_000), stream.average_rate)
+            clock = Clock(stream.time_base or Fraction(1, 90_000), _frame_rate(stream))
             with closing(self._decoded(container, stream)) as frames:
                 try:
                     for index, frame in enumerate(frames):
@@ -131,7 +132,7 @@ class VideoFile(Video):
         decoder = stream.codec_context
         is_av1 = decoder.name == "libdav1d"
         if is_av1:
-            # It works ahead by itself, and PyAV loses an error that comes with the last frames.
+            # It would work ahead by itself.
             decoder.options = {"max_frame_delay": "1"}
         is_begun = False
         begins_anywhere = container.format.name in _MAY_BEGIN_ANYWHERE
@@ -200,6 +201,15 @@ def _format_name(container: Any, head: bytes) -> str:
     if name.startswith("matroska"):
         return "webm" if b"webm" in head else "matroska"
     return name.partition(",")[0]
+
+
+def _frame_rate(stream: Any) -> Fraction | None:
+    average: Fraction | None = stream.average_rate
+    guessed: Fraction | None = stream.guessed_rate
+    if average and guessed and average > 1.5 * guessed:
+        # Some containers count fields, or ticks of their clock.
+        return guessed
+    return average or guessed
 
 
 def _claimed_frames(container: Any, stream: Any, rate: Fraction | None) -> int | None:

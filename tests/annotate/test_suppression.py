@@ -22,7 +22,12 @@ def mask_of(box: Box) -> rle.CompressedRLEData:
 
 
 def iou(one: Box, other: Box) -> float:
-    """Return the IoU of two boxes as torchvision's `nms` does: widths are of xmax - xmin."""
+    """Return the IoU of two boxes as torchvision's `nms` does: widths are of xmax - xmin.
+
+    Of boxes without an area, which are none to it, the same ones are one here.
+    """
+    if one == other:
+        return 1.0
     width = max(0, min(one[2], other[2]) - max(one[0], other[0]))
     height = max(0, min(one[3], other[3]) - max(one[1], other[1]))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]

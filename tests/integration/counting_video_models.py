@@ -12,7 +12,8 @@ from counting_models import note
 from scipy import ndimage
 
 from pixano_cli import rle
-from pixano_cli.models.base import register_model
+from pixano_cli.annotations import Category
+from pixano_cli.models.base import ModelCard, register_model
 from pixano_cli.models.detection import DetectionModel, DetectionOutput
 from pixano_cli.models.segmentation import SegmentationModel, SegmentationOutput
 
@@ -41,6 +42,13 @@ def boxes_of(where):
 
 @register_model("square-detector")
 class SquareDetector(DetectionModel):
+    card = ModelCard(
+        description="Squares of plain colour",
+        license="MIT",
+        origin="the tests",
+        categories=tuple(Category(at, name) for at, name in enumerate(SCORES, start=1)),
+    )
+
     def load_model(self):
         wait()
 

@@ -3,8 +3,10 @@
 import hashlib
 import random
 import signal
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -81,10 +83,11 @@ class Killer:
 @pytest.mark.parametrize(
     ("checkpoint_every", "options"),
     [
-        (30, ()),
-        (4, ("--mask-every", 3)),
         (4, ("--detect-every", 3)),
-        (1, ()),
+        (1, ("--mask-every", 2)),
+        pytest.param(30, (), marks=pytest.mark.long),
+        pytest.param(4, ("--mask-every", 3), marks=pytest.mark.long),
+        pytest.param(1, (), marks=pytest.mark.long),
     ],
 )
 def test_killed_at_10_moments_a_video_ends_as_if_it_had_not_been(
@@ -125,3 +128,85 @@ def test_killed_at_10_moments_a_video_ends_as_if_it_had_not_been(
         killer.frames[digest] for kind in KINDS for digest, n in log.times(kind).items() if n > 1
     }
     assert len(again) <= sum(killer.lost)
+
+
+@pytest.mark.long
+def test_killed_at_10_moments_with_the_default_models(commands: Commands, work: Path) -> None:
+    """The embedded models, over the sample video."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    segment = ("segment-video", SAMPLES / "pan.mp4", "--mask-every", 6, "-q", "-o", *OUTPUTS[:1])
+    segment += ("-o", OUTPUTS[1])
+    assert commands.run(*segment, "--store", "reference").code == 0
+    expected = [(work / output).read_bytes() for output in OUTPUTS]
+    frames = "SELECT count(*) FROM frames"
+    total = query(work / "reference", frames)[0][0]
+    for output in OUTPUTS:
+        (work / output).unlink()
+
+    def recorded() -> int:
+        try:
+            return int(query(work / "store", frames)[0][0])
+        except sqlite3.OperationalError:
+            return 0
+
+    for kill in range(10):
+        goal = recorded() + choose.randint(0, max((total - recorded()) // (10 - kill) - 1, 0))
+        started = commands.start(*segment, "--store", "store", "--checkpoint-every", 4)
+        assert started.until(lambda goal=goal: recorded() >= goal)  # type: ignore[misc]
+        sleep(choose.uniform(0, 0.3))
+        assert started.end(signal.SIGKILL).code == -signal.SIGKILL
+        assert not any((work / output).exists() for output in OUTPUTS)
+    assert commands.run(*segment, "--store", "store").code == 0
+    assert [(work / output).read_bytes() for output in OUTPUTS] == expected
+    check_store(work / "store")
+
+
+EARLIER = b"an earlier output"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_inside_a_video_what_was_asked_is_kept(
+    commands: Commands, log: Log, work: Path, number: signal.Signals
+) -> None:
+    clip = write_clip(work / "clip.mp4", FRAMES, SQUARES)
+    written = [word for output in OUTPUTS for word in ("-o", output)]
+    segment = ("segment-video", clip, *MODELS, *written, "--store", "store")
+    commands.environment["COUNTING_DELAY"] = "0.02"
+    for output in OUTPUTS:
+        (work / output).write_bytes(EARLIER)
+    killer = Killer(commands, log, clip, segment)
+    started = commands.start(*segment)
+    assert started.until(killer.more_calls(60))
+    done = started.end(number)
+    assert done.code == 128 + number
+    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1].endswith(
+        "stopped with 0 of 1 files done: run the same command again to go on from there"
+    )
+    assert [(work / output).read_bytes() for output in OUTPUTS] == [EARLIER, EARLIER]
+    assert sorted(path.name for path in work.iterdir()) == ["clip.mp4", *OUTPUTS, "store"]
+    # What was in flight is recorded too.
+    assert killer.lost_by(started.process.pid) == set()
+    assert len(log) < FRAMES + 30
+    done = commands.run(*segment, "--json")
+    assert done.counts == {"total": 1, "processed": 1, "cached": 0, "failed": 0}
+    assert all(set(log.times(kind).values()) == {1} for kind in KINDS)
+
+
+def test_a_time_limit_ends_a_run_inside_a_video(commands: Commands, log: Log, work: Path) -> None:
+    clip = write_clip(work / "clip.mp4", FRAMES, SQUARES)
+    segment = ("segment-video", clip, *MODELS, "-o", OUTPUTS[0])
+    commands.environment["COUNTING_DELAY"] = "0.03"
+    done = commands.run(*segment, "--time-limit", 1)
+    assert done.code == 1
+    assert done.err.splitlines()[-1].endswith(
+        "stopped after the 1 s of --time-limit; 0 of 1 files done: run the same command again to "
+        "go on"
+    )
+    assert not (work / OUTPUTS[0]).exists()
+    assert 0 < log.count("detect") < FRAMES
+    del commands.environment["COUNTING_DELAY"]
+    assert commands.run(*segment).code == 0
+    assert all(set(log.times(kind).values()) == {1} for kind in KINDS)

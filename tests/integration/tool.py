@@ -162,8 +162,10 @@ def check_store(store: Path) -> None:
     assert query(store, "PRAGMA integrity_check") == [("ok",)]
     assert query(store, "PRAGMA foreign_key_check") == []
     doubled = """
-        SELECT data_hash, request_key, count(*) FROM inferences
-        GROUP BY data_hash, request_key, data HAVING count(*) > 1
+        SELECT inferences.data_hash, inferences.request_key, frame_index, count(*)
+        FROM inferences LEFT JOIN frames ON inference = inferences.id
+        GROUP BY inferences.data_hash, inferences.request_key, frame_index, data
+        HAVING count(*) > 1
     """
     assert query(store, doubled) == []
     assert query(store, "SELECT count(*), count(DISTINCT inference_id) FROM inferences") in (

@@ -17,7 +17,7 @@ from pixano_cli.errors import VideoError
 from pixano_cli.media.videos import open_video
 
 from .pictures import exif_block
-from .videos import Pixels, ffprobe_times, numbered, numbers_of, read, times_of
+from .videos import Pixels, ffprobe_times, numbered, numbers_of, read, squares_gif, times_of
 
 DURATIONS = [40, 100, 250, 20, 70, 40]
 
@@ -117,7 +117,7 @@ class TestGif:
         # Made by hand, so that the disposal is what it says: 1 leaves the frame, 2 clears it.
         path = tmp_path / "a.gif"
         frames = [(0, 0, 1, 1), (4, 4, 2, 2), (8, 8, 1, 3)]
-        path.write_bytes(_gif(frames))
+        path.write_bytes(squares_gif(frames))
         shown = [frame.image() for frame in read(path)[0]]
         colours = {0: (255, 255, 255), 1: (255, 0, 0), 2: (0, 255, 0), 3: (0, 0, 255)}
         expected: list[list[tuple[int, int]]] = [
@@ -173,24 +173,6 @@ class TestWebp:
         pairs: Any = zip(read(path)[0], read(plain)[0], strict=True)
         for turned, stored in pairs:
             assert np.array_equal(turned.image(), np.rot90(stored.image(), -1))
-
-
-def _gif(frames: list[tuple[int, int, int, int]]) -> bytes:
-    """Write squares of four pixels on a screen of 16: (x, y, disposal, colour).
-
-    Source: GIF89a specification. Codes of 3 bits, each pixel after a clear code.
-    """
-    palette = bytes([255, 255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 255])
-    data = b"GIF89a" + b"\x10\0\x10\0" + b"\xf1\0\0" + palette
-    for x, y, disposal, colour in frames:
-        control = bytes([disposal << 2 | 1, 10, 0, 0])
-        data += b"!\xf9\x04" + control + b"\0"
-        data += b"," + b"".join(n.to_bytes(2, "little") for n in (x, y, 4, 4)) + b"\0"
-        codes = [code for _ in range(16) for code in (4, colour)] + [5]
-        bits = sum(code << 3 * index for index, code in enumerate(codes))
-        body = bits.to_bytes((3 * len(codes) + 7) // 8, "little")
-        data += b"\x02" + bytes([len(body)]) + body + b"\0"
-    return data + b";"
 
 
 def test_pixels_are_rgb(tmp_path: Path) -> None:

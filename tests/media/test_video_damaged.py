@@ -18,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixano_cli.errors import VideoError
+from pixano_cli.media import video_file
 from pixano_cli.media.damage import find_damage
+from pixano_cli.media.opening import video_stream
+from pixano_cli.media.video import Frame
 from pixano_cli.media.videos import open_video
 
 from .videos import noisy, numbers_of, read, times_of, write_video
@@ -64,6 +67,25 @@ def damaged(clip: Path, data: bytes) -> Path:
     path = clip.with_name(f"damaged-{clip.name}")
     path.write_bytes(data)
     return path
+
+
+def read_on(path: Path, processors: int) -> tuple[list[Frame], VideoError | None]:
+    """Read a video on a machine with so many processors."""
+    frames: list[Frame] = []
+
+    def choose(container: Any) -> Any:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = processors
+        return stream
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_file, "video_stream", choose)
+        try:
+            with open_video(path) as video:
+                frames.extend(video.frames())
+        except VideoError as error:
+            return frames, error
+    return frames, None
 
 
 class TestCutOff:
@@ -136,11 +158,13 @@ class TestHoles:
         size = min(size, len(data) - at)
         data[at : at + size] = random.Random(filler).randbytes(size) if filler else bytes(size)
         path = damaged(clip, bytes(data))
-        frames, error = read(path)
-        assert error is None or isinstance(error, VideoError)
-        again, same = read(path)
-        assert times_of(again) == times_of(frames)
-        assert str(same) == str(error)
+        found = []
+        for processors in (1, 2, 7):
+            frames, error = read_on(path, processors)
+            assert error is None or isinstance(error, VideoError)
+            pixels = [frame.image().tobytes() for frame in frames]
+            found.append((times_of(frames), pixels, str(error)))
+        assert found[0] == found[1] == found[2]
 
     @pytest.mark.parametrize("filler", [0, 1])
     @pytest.mark.parametrize(
@@ -163,6 +187,19 @@ class TestHoles:
         assert len(frames) <= 19
         assert times_of(frames) == times_of(whole)[: len(frames)]
         assert numbers_of(frames[:13]) == list(range(min(13, len(frames))))
+
+    def test_what_is_lost_among_the_last_frames_is_told(self, clips: Callable[[str], Path]) -> None:
+        clip = clips("plain.mp4")
+        data = bytearray(clip.read_bytes())
+        with av.open(str(clip)) as container:
+            last = [packet for packet in container.demux(video=0) if packet.size][-2:]
+        for packet in last:
+            data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+        path = damaged(clip, bytes(data))
+        for processors in (1, 2, 7):
+            frames, error = read_on(path, processors)
+            assert len(frames) == COUNT - 2
+            assert "h264 data cannot be decoded" in str(error)
 
     def test_nothing_reaches_stderr(self, clips: Callable[[str], Path]) -> None:
         clip = clips("plain.mp4")
@@ -226,6 +263,21 @@ class TestStructure:
         frames, error = read(path)
         assert error is None
         assert len(frames) == COUNT
+
+    @settings(max_examples=60)
+    @given(share=st.floats(0, 1), noise=st.binary(max_size=40))
+    @pytest.mark.parametrize("name", ["fragments.mp4", "a.mkv", "live.mkv", "a.avi"])
+    def test_whatever_the_bytes_it_ends(
+        self, clips: Callable[[str], Path], name: str, share: float, noise: bytes
+    ) -> None:
+        clip = clips(name)
+        data = bytearray(clip.read_bytes())
+        at = int(share * len(data))
+        data[at : at + len(noise)] = noise
+        path = damaged(clip, bytes(data))
+        kind = {".mp4": "mov,mp4", ".mkv": "matroska", ".avi": "avi"}[clip.suffix]
+        at_fault = find_damage(path, kind)
+        assert at_fault is None or 0 <= at_fault <= len(data)
 
     @pytest.mark.parametrize("tail", [b"\0" * 5, b"\0" * 4000, b"appended", os.urandom(100)])
     @pytest.mark.parametrize("name", KINDS)

@@ -153,7 +153,7 @@ class TestFolders:
 
     def test_a_folder_inside_of_the_same_name(self, touch: Touch) -> None:
         touch("seq/1.png", "seq/seq/1.png", "seq/seq-2/1.png")
-        assert names("seq") == ["seq-3", "seq", "seq-2"]
+        assert names("seq") == ["seq-3", "seq-2", "seq"]
 
     def test_one_that_cannot_be_listed_is_found_and_fails(
         self, touch: Touch, mp4: bytes, monkeypatch: pytest.MonkeyPatch

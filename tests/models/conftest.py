@@ -1,12 +1,19 @@
-"""Distributions with model plugins, offered to this process the way pip's are."""
+"""Distributions with model plugins, offered to this process the way pip's are; small networks."""
+
+from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pixano_cli.models import base, plugins
+
+if TYPE_CHECKING:
+    from .sam2_pair import Pair
 
 
 @pytest.fixture
@@ -46,3 +53,24 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         path = getattr(sys.modules[name], "__file__", None) or ""
         if path.startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, which is faster for small networks; quieten sam2."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="cannot import name '_C'")
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Return sam2's own predictor and our model, with the same small, random network."""
+    from .sam2_pair import Pair
+
+    return Pair(tmp_path_factory.mktemp("pair"))

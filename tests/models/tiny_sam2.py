@@ -7,16 +7,19 @@ masks, which are neither empty nor full.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from pixano_cli import rle
 from pixano_cli.models.base import ModelDeploymentConfig, RGBImage
 from pixano_cli.models.sam2.video import Sam2VideoTiny
+from pixano_cli.models.tracking import ObjectPrompt
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 SIDE = 128
@@ -43,8 +46,11 @@ OVERRIDES = [
 ]
 
 
-def official(overrides: Sequence[str] = ()) -> Any:
-    """Return sam2's own predictor with random weights, the same ones each time."""
+def official(overrides: Sequence[str] = (), *, certainty: float = 1.0) -> Any:
+    """Return sam2's own predictor with random weights, the same ones each time.
+
+    The logits of an object's being there lie around `certainty`, within about 0.3.
+    """
     from sam2.build_sam import build_sam2_video_predictor
 
     torch.manual_seed(1)
@@ -54,25 +60,23 @@ def official(overrides: Sequence[str] = ()) -> Any:
         "cpu",
         hydra_overrides_extra=[f"++{each}" for each in (*OVERRIDES, *overrides)],
     )
-    _strengthen(predictor)
+    _strengthen(predictor, certainty)
     return _without_failure(predictor)
 
 
-def _strengthen(predictor: Any) -> None:
+def _strengthen(predictor: Any, certainty: float) -> None:
     generator = torch.Generator().manual_seed(2)
+    parts = ("memory_attention", "memory_encoder", "obj_ptr", "sam_mask_decoder")
     with torch.no_grad():
         for name, weight in predictor.named_parameters():
-            if name.startswith(
-                ("memory_attention", "memory_encoder", "obj_ptr", "sam_mask_decoder")
-            ):
+            if name.startswith(parts):
                 if weight.ndim > 1:
                     weight.mul_(2.0)
                 elif name.endswith("gamma"):
                     weight.fill_(0.3)
             if name in ("maskmem_tpos_enc", "no_obj_ptr", "no_obj_embed_spatial"):
                 weight.copy_(torch.randn(weight.shape, generator=generator))
-        head = predictor.sam_mask_decoder.pred_obj_score_head.layers[-1]
-        head.bias.fill_(1.0)
+        predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(certainty)
 
 
 def _without_failure(predictor: Any) -> Any:
@@ -145,3 +149,32 @@ def save_frames(frames: Sequence[RGBImage], folder: Path) -> list[RGBImage]:
         with Image.open(path) as image:
             decoded.append(np.asarray(image.convert("RGB")))
     return decoded
+
+
+def prompt_official(
+    predictor: Any, state: Any, frame: int, prompt: ObjectPrompt
+) -> dict[int, NDArray[np.bool_]]:
+    """Give sam2's own predictor a prompt of ours; return the masks of the frame by object."""
+    if prompt.mask is not None:
+        _, objects, logits = predictor.add_new_mask(
+            state, frame, prompt.object_id, rle.decode(prompt.mask)
+        )
+    else:
+        _, objects, logits = predictor.add_new_points_or_box(
+            state,
+            frame,
+            prompt.object_id,
+            points=np.array(prompt.points, np.float32) if prompt.points else None,
+            labels=np.array(prompt.labels, np.int32) if prompt.points else None,
+            box=None if prompt.box is None else np.array(prompt.box, np.float32),
+            clear_old_points=prompt.box is not None,
+        )
+    return {each: (logits[index, 0] > 0).numpy() for index, each in enumerate(objects)}
+
+
+def follow_official(
+    predictor: Any, state: Any, **options: Any
+) -> Iterator[tuple[int, dict[int, NDArray[np.bool_]]]]:
+    """Propagate with sam2's own predictor; give the masks of each frame by object."""
+    for frame, objects, logits in predictor.propagate_in_video(state, **options):
+        yield frame, {each: (logits[index, 0] > 0).numpy() for index, each in enumerate(objects)}

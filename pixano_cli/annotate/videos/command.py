@@ -38,7 +38,8 @@ from pixano_cli.annotate.videos.streamed import Streamed
 from pixano_cli.annotate.videos.task import VideoTask
 from pixano_cli.annotate.videos.tracks import GivenTracks, Identities, Linker
 from pixano_cli.annotate.videos.view import Tracks
-from pixano_cli.annotate.videos.windowed import WINDOW, Windowed
+from pixano_cli.annotate.videos.windowed import Windowed
+from pixano_cli.annotate.videos.windows import WINDOW
 from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
 from pixano_cli.formats import video_format_of

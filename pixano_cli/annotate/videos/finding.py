@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from pixano_cli.annotate.answers import detection_elements
 from pixano_cli.annotate.identity import Request
+from pixano_cli.annotate.videos.answering import Answers
 from pixano_cli.annotate.videos.at_hand import FrameAtHand, VideoAtHand
 from pixano_cli.annotate.videos.objects import Detected, FileDetections
 from pixano_cli.annotate.videos.records import frame_record
@@ -24,7 +26,7 @@ VIDEO_FLOOR = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is found in a frame, and what is to be recorded of it."""
+    """What is found in a frame, and what is recorded of it now; nothing if it was before."""
 
     detections: tuple[Detected, ...]
     records: tuple[Record, ...] = ()
@@ -37,8 +39,16 @@ class Finder(Protocol):
     def request(self) -> Request | None:
         """What it asks of a model; None if it asks none."""
 
-    def in_video(self, video: VideoAtHand, store: Store) -> FindInFrame:
-        """Return what finds objects in the frames of one video, which come in order."""
+    def in_video(
+        self, video: VideoAtHand, store: Store, answers: Answers | None = None
+    ) -> FindInFrame:
+        """Return what finds objects in the frames of one video, which come in order.
+
+        Args:
+            video: The video.
+            store: The record.
+            answers: Commits what is answered; None if the caller does.
+        """
 
 
 class FindInFrame(Protocol):
@@ -89,7 +99,9 @@ class DetectorFinder:
     labels: frozenset[str] | None
     timeout: float
 
-    def in_video(self, video: VideoAtHand, store: Store) -> FindInFrame:
+    def in_video(
+        self, video: VideoAtHand, store: Store, answers: Answers | None = None
+    ) -> FindInFrame:
         """Return what finds objects in the frames of one video."""
         recorded = RecordedFrames(store, self.request.key, video.sha256)
 
@@ -97,13 +109,15 @@ class DetectorFinder:
             elements = recorded.at(at.index)
             if elements is not None:
                 return Found(self._detections(elements))
-            asked = await self._ask(at)
-            record = frame_record(at, self.request, self.request.key, asked)
-            return Found(self._detections(asked), (record,))
+            if answers is None:
+                record = await self._ask(at)
+            else:
+                record = await answers.ask(at.index, partial(self._ask, at))
+            return Found(self._detections(record.elements or ()), (record,))
 
         return find
 
-    async def _ask(self, at: FrameAtHand) -> list[dict[str, Any]]:
+    async def _ask(self, at: FrameAtHand) -> Record:
         parameters = self.request.parameters
         with at.in_flight(await at.image()) as url:
             result = await self.provider.image_zero_shot_detection(
@@ -116,7 +130,8 @@ class DetectorFinder:
                 ),
                 timeout=self.timeout,
             )
-        return detection_elements(result.data, self.vocabulary)
+        elements = detection_elements(result.data, self.vocabulary)
+        return frame_record(at, self.request, self.request.key, elements)
 
     def _detections(self, elements: Sequence[Mapping[str, Any]]) -> tuple[Detected, ...]:
         return tuple(
@@ -142,7 +157,9 @@ class FileFinder:
         """It asks no model."""
         return None
 
-    def in_video(self, video: VideoAtHand, store: Store) -> FindInFrame:
+    def in_video(
+        self, video: VideoAtHand, store: Store, answers: Answers | None = None
+    ) -> FindInFrame:
         """Return what finds objects in the frames of one video."""
 
         async def find(at: FrameAtHand) -> Found:
@@ -162,7 +179,9 @@ class Nothing:
         """It asks no model."""
         return None
 
-    def in_video(self, video: VideoAtHand, store: Store) -> FindInFrame:
+    def in_video(
+        self, video: VideoAtHand, store: Store, answers: Answers | None = None
+    ) -> FindInFrame:
         """Return what finds nothing."""
 
         async def find(at: FrameAtHand) -> Found:

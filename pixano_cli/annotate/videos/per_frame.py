@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pixano_cli import rle
 from pixano_cli.annotate.identity import Request
 from pixano_cli.annotate.prompts import Geometry, Prompt, geometry_to_dict
 from pixano_cli.annotate.task import ask_masks, registration
+from pixano_cli.annotate.videos.answering import Answers
 from pixano_cli.annotate.videos.at_hand import FrameAtHand, VideoAtHand, chosen_frames
 from pixano_cli.annotate.videos.finding import Finder, FindInFrame, Found, RecordedFrames
 from pixano_cli.annotate.videos.in_order import in_order
@@ -47,7 +48,7 @@ class _Looked:
     found: Found | None
     named: tuple[Named, ...] = ()
     prompts: dict[int, FramePrompt] = field(default_factory=dict)
-    records: tuple[Record, ...] = ()
+    is_asked: bool = False
 
     @property
     def detections(self) -> list[Detected] | None:
@@ -116,23 +117,27 @@ class PerFrame:
         self, video: VideoAtHand, work: Work, store: Store, checkpoint: Checkpoint | None
     ) -> AsyncGenerator[Followed, None]:
         """Yield the frames in order, from the first; see `VideoTask`."""
-        at_once = min(self.at_once + _AHEAD, self.checkpoint_every)
-        finding = _Finding(self, video, store)
+        at_once = self.at_once + _AHEAD
+        answers = Answers(store, self.checkpoint_every)
+        finding = _Finding(self, video, store, answers)
         masks = RecordedFrames(store, self.segmentation.key, video.sha256)
 
         def segment(linked: tuple[_Looked, Objects]) -> Any:
             # Looked up as it is begun, which is in order.
             looked, objects = linked
             known = answered_geometries(masks.at(looked.at.index) or ())
-            return self._segment(looked, objects, known)
+            return self._segment(looked, objects, known, answers)
 
         frames = chosen_frames(video, self.sampling)
         looked = in_order(frames, finding.look, at_once)
         linked = self._linked(video, looked, finding)
         followed = in_order(linked, segment, at_once)
-        async with aclosing(frames), aclosing(looked), aclosing(linked), aclosing(followed):
-            async for each in followed:
-                yield each
+        begun = aclosing(frames), aclosing(looked), aclosing(linked), aclosing(followed)
+        async with AsyncExitStack() as until_over:
+            for each in (aclosing(answers), *begun):
+                await until_over.enter_async_context(each)
+            async for done in followed:
+                yield done
         finding.check_all_seen()
 
     async def _linked(
@@ -154,7 +159,9 @@ class PerFrame:
         for settled in linking.flush():
             yield settled
 
-    async def _segment(self, looked: _Looked, objects: Objects, known: Any) -> Followed:
+    async def _segment(
+        self, looked: _Looked, objects: Objects, known: Any, answers: Answers
+    ) -> Followed:
         """Ask for the masks of a frame that are not recorded."""
         at = looked.at
         is_masked = at.ordinal % self.mask_every == 0
@@ -172,17 +179,16 @@ class PerFrame:
             else:
                 wanted.append((detection, track_id, None))
         missing = [each for *_, each in wanted if each and each.geometry not in known]
-        records = looked.records
         if missing:
-            records = (*records, await self.mask_record(at, missing))
+            await answers.ask(at.index, lambda: self.mask_record(at, missing))
         at.let_go()
         rows = [
             _row(detection, track_id, prompt, looked.prompts.get(track_id))
             for detection, track_id, prompt in wanted
         ]
-        masks = sum(prompt is not None for *_, prompt in wanted)
+        masks = len({prompt.geometry for *_, prompt in wanted if prompt is not None})
         frame = RecordedFrame(at.index, at.timestamp_s, at.frame.file_name, tuple(rows))
-        return Followed(at, records, (frame, masks))
+        return Followed(at, linked=(frame, masks), is_asked=looked.is_asked or bool(missing))
 
     async def mask_record(self, at: FrameAtHand, prompts: Sequence[Prompt]) -> Record:
         """Ask for masks, and return what is recorded of them."""
@@ -205,9 +211,10 @@ class PerFrame:
 class _Finding:
     """What is found in the frames of one video, with the objects that the user names."""
 
-    def __init__(self, task: PerFrame, video: VideoAtHand, store: Store) -> None:
+    def __init__(self, task: PerFrame, video: VideoAtHand, store: Store, answers: Answers) -> None:
         self._task = task
-        self._find: FindInFrame = task.finder.in_video(video, store)
+        self._answers = answers
+        self._find: FindInFrame = task.finder.in_video(video, store, answers)
         self._masks = RecordedFrames(store, task.segmentation.key, video.sha256)
         self._prompts: dict[int, list[FramePrompt]] = {}
         self.only_named = video.item.prompts is not None
@@ -226,7 +233,7 @@ class _Finding:
     async def look_again(self, looked: _Looked) -> _Looked:
         """Look at the last frame, at which nobody looked, and which names no objects."""
         found = _inside(looked.at, await self._find(looked.at))
-        return _Looked(looked.at, found, records=found.records)
+        return _Looked(looked.at, found, is_asked=bool(found.records))
 
     def check_all_seen(self) -> None:
         """Raise if an object is named in a frame that was not looked at.
@@ -246,7 +253,6 @@ class _Finding:
         if not prompts and at.ordinal % self._task.detect_every:
             return _Looked(at, None)
         found = _inside(at, await self._find(at))
-        records = found.records
         unknown = [
             each
             for prompt in prompts
@@ -255,8 +261,7 @@ class _Finding:
             and (each := _prompt(prompt)).geometry not in known
         ]
         if unknown:
-            record = await self._task.mask_record(at, unknown)
-            records = (*records, record)
+            record = await self._answers.ask(at.index, lambda: self._task.mask_record(at, unknown))
             known = {**known, **answered_geometries(record.elements or ())}
         named = []
         for prompt in prompts:
@@ -265,7 +270,8 @@ class _Finding:
                 detection = Detected(prompt.label, 1.0, box)
                 named.append(Named(prompt.object_id, prompt.label, detection))
         by_object = {prompt.object_id: prompt for prompt in prompts}
-        return _Looked(at, found, tuple(named), by_object, records)
+        is_asked = bool(found.records or unknown)
+        return _Looked(at, found, tuple(named), by_object, is_asked)
 
 
 def _inside(at: FrameAtHand, found: Found) -> Found:

@@ -93,7 +93,7 @@ class _Runner:
         self._stop = stop
         self._limits = limits
         self._progress = progress
-        self._asked_again: set[str] = set()
+        self._forgotten: set[tuple[str, str]] = set()
 
     def is_to_stop(self) -> bool:
         """Whether no more frame is to be begun."""
@@ -127,10 +127,8 @@ class _Runner:
     async def _follow(self, item: Item, picture: Picture, video: Video) -> Outcome | None:
         task, store = self._task, self._store
         work = task.plan.work(item, picture.sha256)
-        if self._again and work.key not in self._asked_again:
-            self._asked_again.add(work.key)
-            with store.write() as connection:
-                forget_work(connection, work.key, work.request_keys, picture.sha256)
+        if self._again:
+            self._forget(work, picture.sha256)
         checkpoint = get_checkpoint(store, work.key)
         if checkpoint and checkpoint.is_complete:
             if count_recorded(store, task.plan, work, picture.sha256) >= checkpoint.frames:
@@ -162,6 +160,15 @@ class _Runner:
         await begun.commit(is_complete=True)
         return Outcome(item, "processed" if begun.asked else "cached", picture)
 
+    def _forget(self, work: Work, sha256: str) -> None:
+        """Forget what is recorded, but not what was asked again for a copy with other prompts."""
+        if (work.key, sha256) in self._forgotten:
+            return
+        keys = [key for key in work.request_keys if (key, sha256) not in self._forgotten]
+        self._forgotten |= {(key, sha256) for key in (work.key, *keys)}
+        with self._store.write() as connection:
+            forget_work(connection, work.key, keys, sha256)
+
     def _end(self, outcome: Outcome) -> None:
         with self._store.write() as connection:
             record_outcomes(connection, self._run_id, [outcome], overwrite=False)
@@ -192,7 +199,7 @@ class _Begun:
         self._last = followed
         self._frames += 1
         self._records += followed.records
-        self.asked += bool(followed.records)
+        self.asked += followed.is_asked or bool(followed.records)
         if followed.linked is not None:
             self._linked.append(followed.linked)
         is_cheap = followed.state is None and monotonic() - self._committed >= _SOON_S

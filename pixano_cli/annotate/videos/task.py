@@ -92,10 +92,11 @@ class Followed:
 
     Attributes:
         at: The frame.
-        records: What is to be recorded of answers; none if all were recorded.
+        records: What is to be recorded of answers; none if all are recorded.
         linked: The objects in it, and how many of them have a mask, where no model says so.
         state: Gives what the model needs to go on after this frame; None where it needs nothing.
         commit: Whether it can be the last frame of a commit.
+        is_asked: Whether a model was asked about it whose answers are committed already.
     """
 
     at: FrameAtHand
@@ -103,6 +104,7 @@ class Followed:
     linked: tuple[RecordedFrame, int] | None = None
     state: Callable[[], Awaitable[bytes]] | None = None
     commit: Commit = Commit.WHEN_DUE
+    is_asked: bool = False
 
 
 class VideoTask(Asking, Protocol):

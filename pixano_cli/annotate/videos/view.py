@@ -31,6 +31,7 @@ from pixano_cli.inference_store.frames import (
     get_checkpoint,
     linked_frames,
     recorded_frames,
+    reopen,
 )
 from pixano_cli.inference_store.ledger import Item, Picture, pages, pictures
 
@@ -135,7 +136,12 @@ class Tracks:
                 label = labels.get(element["track_id"])
                 if label is None:
                     continue
-                annotation = _annotation(element, segmented, label, picture)
+                try:
+                    annotation = _annotation(element, segmented, label, picture)
+                except _MaskRemovedError:
+                    with store.write() as connection:
+                        reopen(connection, work.key)
+                    raise
                 if annotation is not None:
                     annotations.append(annotation)
             yield AnnotatedImage(
@@ -207,6 +213,10 @@ def shown_tracks(
     return recorded
 
 
+class _MaskRemovedError(StoreError):
+    """A mask that belongs to a track is not in the record any more."""
+
+
 _NO_BOX = Box(0.0, 0.0, 0.0, 0.0)
 
 
@@ -222,7 +232,7 @@ def _annotation(
     elif "prompt" in element:
         mask = segmented.get(geometry_from_dict(element["prompt"]))
         if mask is None:
-            raise StoreError("a mask was removed meanwhile: run the same command again")
+            raise _MaskRemovedError("a mask was removed: run the same command again")
         shown["rle"] = mask["rle"]
     else:
         shown |= dict(zip(("xmin", "ymin", "xmax", "ymax"), element["box"], strict=True))

@@ -11,11 +11,10 @@ Windows are cut at the same frames whenever a run was stopped, and each is commi
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -31,21 +30,15 @@ from pixano_cli.annotate.videos.following import Following, Object, Objects, not
 from pixano_cli.annotate.videos.objects import load_objects
 from pixano_cli.annotate.videos.records import frame_record
 from pixano_cli.annotate.videos.task import Commit, Followed, Work
+from pixano_cli.annotate.videos.windows import WINDOW, WINDOW_BYTES, Window, windows
 from pixano_cli.errors import ModelError
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.frames import Checkpoint
-from pixano_cli.inference_store.ledger import Picture
 from pixano_cli.inference_store.records import Record
 from pixano_cli.models.tracking import ObjectPrompt
 from pixano_cli.rle import CompressedRLEData
 
 logger = logging.getLogger(__name__)
-
-WINDOW = 30
-"""Most frames of a window, the seams included."""
-
-_WINDOW_BYTES = 256 * 1024 * 1024
-"""Most bytes of a window's pixels, as long as there are two frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +56,7 @@ class Windowed(Following):
     @property
     def portions(self) -> dict[str, Any]:
         """How the windows are cut."""
-        return {"window": self.window, "window_bytes": _WINDOW_BYTES}
+        return {"window": self.window, "window_bytes": WINDOW_BYTES}
 
     async def follow(
         self, video: VideoAtHand, work: Work, store: Store, checkpoint: Checkpoint | None
@@ -75,50 +68,12 @@ class Windowed(Following):
         carried = _Carried.load(checkpoint.state if checkpoint else None)
         first = checkpoint.next_frame if checkpoint else 0
         following = _Following(self, work, video, store, carried, first)
-        windows = _windows(
-            skipping(chosen_frames(video, self.sampling), first),
-            _length(self.window, video.picture),
-        )
-        async with aclosing(windows):
-            async for window in windows:
-                answered = deque(await following.take(window))
-                # Frames that are done are not held while others are read.
-                del window
-                while answered:
-                    yield answered.popleft()
+        frames = skipping(chosen_frames(video, self.sampling), first)
+        async with aclosing(windows(frames, video.picture, self.window)) as cut:
+            async for window in cut:
+                for followed in await following.take(window):
+                    yield followed
         following.check_all_seen()
-
-
-class _Window(NamedTuple):
-    """Frames that are asked about together, and whether the video ends with them."""
-
-    frames: Sequence[FrameAtHand]
-    is_last: bool
-
-    @property
-    def own(self) -> Sequence[FrameAtHand]:
-        """The frames without the seam that the next window begins with."""
-        return self.frames if self.is_last else self.frames[:-1]
-
-
-def _length(window: int, picture: Picture) -> int:
-    fit = _WINDOW_BYTES // (3 * picture.width * picture.height)
-    return max(2, min(window, fit))
-
-
-async def _windows(
-    frames: AsyncGenerator[FrameAtHand, None], length: int
-) -> AsyncGenerator[_Window, None]:
-    """Yield windows of `length` frames, and what is left at the end."""
-    window: list[FrameAtHand] = []
-    async with aclosing(frames):
-        async for at in frames:
-            if len(window) == length:
-                yield _Window(window, is_last=False)
-                window = window[-1:]
-            window.append(at)
-    if window:
-        yield _Window(window, is_last=True)
 
 
 @dataclass(slots=True)
@@ -182,7 +137,7 @@ class _Following:
             if each.frame_index >= first:
                 self._prompts.setdefault(each.frame_index, []).append(fitted.prompt)
 
-    async def take(self, window: _Window) -> list[Followed]:
+    async def take(self, window: Window) -> list[Followed]:
         """Follow the objects through a window, and look for new ones in it."""
         task = self._task
         clip = Clip(task.provider, task.tracking, window.frames, self._carried.masks, task.timeout)
@@ -195,8 +150,6 @@ class _Following:
             self._followed(at, masks, found.get(at.index, ()))
             for at, masks in zip(window.own, clip.masks, strict=False)
         ]
-        for at in window.frames if window.is_last else window.own:
-            at.let_go()
         if not window.is_last:
             self._carry(clip)
             followed[-1] = self._with_state(followed[-1])
@@ -212,7 +165,7 @@ class _Following:
             frame = min(self._prompts)
             raise not_looked_at(self._prompts[frame][0].object_id, frame)
 
-    async def _follow_named(self, clip: Clip, window: _Window) -> None:
+    async def _follow_named(self, clip: Clip, window: Window) -> None:
         by_object: dict[int, list[Placed]] = {}
         for place, at in enumerate(window.own):
             for prompt in self._prompts.pop(at.index, ()):
@@ -229,7 +182,7 @@ class _Following:
         for turn, together in enumerate(turns):
             await clip.follow(together, () if turn else known)
 
-    async def _follow_found(self, clip: Clip, window: _Window) -> dict[int, tuple[Record, ...]]:
+    async def _follow_found(self, clip: Clip, window: Window) -> dict[int, tuple[Record, ...]]:
         """Return what is to be recorded of the detector's answers, by frame."""
         task, objects = self._task, self._carried.objects
         records: dict[int, tuple[Record, ...]] = {}
