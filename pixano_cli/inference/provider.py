@@ -304,7 +304,13 @@ class InferenceProvider(ABC):
         )
 
     async def open_video(
-        self, model_name: str, width: int, height: int, state: bytes | None = None
+        self,
+        model_name: str,
+        width: int,
+        height: int,
+        state: bytes | None = None,
+        *,
+        length: int | None = None,
     ) -> VideoSession | None:
         """Begin to follow objects through a video a frame at a time, or go on; by default None.
 
@@ -313,6 +319,7 @@ class InferenceProvider(ABC):
             width: Width of the frames as displayed, in pixels.
             height: Their height.
             state: That of an earlier session, to go on from.
+            length: Number of frames that will be followed, where the video is short.
 
         Returns:
             The session; None if the model takes all frames at once, by `video_mask_generation`.

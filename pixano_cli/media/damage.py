@@ -79,7 +79,7 @@ def _in_fragments(read: Read, size: int) -> int | None:
         at += length
         if at > size:
             return size if fragmented else None
-    return None
+    return size if fragmented and at < size else None
 
 
 class _Element(NamedTuple):

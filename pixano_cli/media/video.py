@@ -22,10 +22,11 @@ class VideoFacts:
     Attributes:
         width: Width of the first frame as displayed, in pixels.
         height: Its height.
-        frame_rate: Frames a second on average, as the container says; None if it does not.
+        frame_rate: Frames a second on average, as the container says; that of a folder of frames
+            is the one it was opened with; None for a GIF or WebP, and if it is not said.
         format: Short name of the container or kind: mp4, matroska, gif, webp, folder, ...
-        claimed_frames: How many frames the container says there are; for a progress bar only, since
-            it is often wrong; None if it does not say.
+        claimed_frames: How many frames the container says there are, or its duration times its
+            frame rate; for a progress bar only, since it is often wrong; None if it does not say.
     """
 
     width: int
@@ -40,7 +41,8 @@ class Frame(ABC):
 
     Attributes:
         index: Its place in the source in order of presentation, from 0.
-        timestamp_s: When it is shown, in seconds, as ffprobe's pts_time.
+        timestamp_s: When it is shown, in seconds, as ffprobe's best_effort_timestamp_time, which is
+            its pts_time where the container tells one. May be negative, and begin anywhere.
         file_name: Name of its own file, POSIX, relative to the video, for a folder of frames; None
             for others.
     """
@@ -53,8 +55,13 @@ class Frame(ABC):
     def image(self) -> RGBImage:
         """Return the pixels [height, width, 3], RGB uint8, as displayed.
 
+        Read-only and C-contiguous; of the size that the video's facts tell. Made anew each time.
+
         Raises:
-            ImageDecodeError: If they cannot be had, of a folder of frames.
+            MediaReadError: If its file cannot be read, of a folder of frames.
+            ImageDecodeError: If its file is no whole image, of a folder of frames.
+            VideoError: If its file has another size than the first, of a folder of frames; if its
+                kind of pixels cannot be converted.
         """
 
 

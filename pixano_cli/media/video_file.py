@@ -8,9 +8,9 @@ presentation, with their time stamps, edit lists applied as libav applies them.
   BT.601 where it tells none; no tone mapping; an alpha channel is dropped; fields stay woven.
 - A frame of another size than the first is scaled to it, as players do: one video, one frame of
   coordinates.
-- Threads work inside a frame, not across frames, as is PyAV's default. Across frames, the H.264
-  decoder does not tell which frames it concealed errors in, and PyAV loses errors among the last
-  frames; here, a damaged video ends at the same frame on any machine.
+- Threads work inside a frame, as is PyAV's default, and not across frames, where errors among the
+  last frames would be lost. H.264 and VP8 are decoded on one thread: on several, these decoders
+  look for errors no more (of 25 damaged H.264 clips, 25 went unnoticed instead of 4).
 
 A damaged video ends in a VideoError after the frames before the damage. Damage is a hole or an end
 where the container's structure has none, a packet that the demuxer marks or the decoder refuses,
@@ -44,6 +44,7 @@ from pixano_cli.media.opening import open_container, video_stream
 from pixano_cli.media.timestamps import Clock
 from pixano_cli.media.video import Frame, Video, VideoFacts
 
+_ON_ONE_THREAD = frozenset({"h264", "vp8"})
 _MAY_BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc"})
 
 
@@ -130,6 +131,8 @@ class VideoFile(Video):
 
     def _decoded(self, container: Any, stream: Any) -> Generator[av.VideoFrame]:
         decoder = stream.codec_context
+        if decoder.name in _ON_ONE_THREAD:
+            decoder.thread_count = 1
         is_av1 = decoder.name == "libdav1d"
         if is_av1:
             # It would work ahead by itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pixano_cli.media.identity import SIGNATURE_BYTES, open_file, sniff
@@ -24,7 +25,8 @@ def open_video(path: Path, *, frame_rate: float = DEFAULT_FRAME_RATE) -> Video:
         MediaReadError: If it cannot be read.
         VideoError: If it is no video, or not one frame of it can be decoded.
     """
-    if path.is_dir():
+    # Not path.is_dir(), which raises what open_file says better.
+    if os.path.isdir(path):  # noqa: PTH112
         from pixano_cli.media.frame_folder import FrameFolder
 
         return FrameFolder(path, frame_rate)

@@ -154,10 +154,14 @@ class StreamingTrackingModel(TrackingModel):
     """Base class for trackers that take a video frame by frame."""
 
     @abstractmethod
-    def open_session(self, width: int, height: int, state: bytes | None = None) -> TrackingSession:
+    def open_session(
+        self, width: int, height: int, state: bytes | None = None, *, length: int | None = None
+    ) -> TrackingSession:
         """Begin with a video of this size, or go on with one from a session's state.
 
-        On a CPU, going on from a state gives the very masks that going on without it would.
+        `length` is the number of frames that will be followed, where the video is short; None for
+        any other. On a CPU, going on from a state gives the very masks that going on without it
+        would.
 
         Raises:
             ModelError: If the state is not one of this model, with these weights.

@@ -88,13 +88,14 @@ def write_clip(
         times: When each frame is shown, in 1 / rate seconds.
         pix_fmt: Pixel format.
         options: Of the encoder.
-        shift: Added to the time stamps of the packets, in the muxer's units.
+        shift: Added to the time stamps, in frames; what is before 0 an edit list hides.
         prepare: Called with the stream before anything is written.
         frames: Pictures instead of these squares.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     given = {"preset": "ultrafast", "crf": "4"} if codec == "libx264" else {}
-    with av.open(str(path), "w") as output:
+    muxer = {"avoid_negative_ts": "disabled"} if shift else {}
+    with av.open(str(path), "w", options=muxer) as output:
         stream = output.add_stream(codec, rate=rate, options=given | (options or {}))
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt

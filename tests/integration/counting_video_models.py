@@ -6,6 +6,7 @@ take so many seconds, so that a signal can meet it.
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 from counting_models import note
@@ -24,10 +25,16 @@ def wait():
     time.sleep(float(os.environ.get("COUNTING_DELAY", "0")))
 
 
+def counted():
+    with Path(os.environ["COUNTING_LOG"]).open("rb") as log:
+        return sum(b" detect " in line for line in log)
+
+
 def seen(image):
     """Return where each colour is, [3, height, width]."""
-    channels = image.astype(int).transpose(2, 0, 1)
-    return np.stack([channels[at] - np.delete(channels, at, 0).max(0) > 60 for at in range(3)])
+    red, green, blue = image.astype(np.int16).transpose(2, 0, 1)
+    others = np.maximum(green, blue), np.maximum(red, blue), np.maximum(red, green)
+    return np.stack((red, green, blue)) - np.stack(others) > 60
 
 
 def boxes_of(where):
@@ -54,6 +61,8 @@ class SquareDetector(DetectionModel):
 
     def predict(self, input):  # noqa: A002
         note("detect", input.image.tobytes())
+        if counted() == int(os.environ.get("COUNTING_FAILS_AT", "0")):
+            raise RuntimeError("out of luck")
         wait()
         found = [
             (box, SCORES[label], label)

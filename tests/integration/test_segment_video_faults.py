@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from .clips import SIZE, TWO, Square, draw, pictures, write_clip
-from .tool import Commands, Done, Log, check_store, query
+from .tool import Done, Log, check_store
 
 Command = Callable[..., Done]
 
@@ -54,7 +54,7 @@ def put_good_videos(folder: Path) -> dict[str, int]:
     write_clip(folder / "turned.mp4", FRAMES, prepare=turn)
     b_frames = {"preset": "medium", "bf": "3", "crf": "4"}
     write_clip(folder / "b-frames.mp4", FRAMES, options=b_frames)
-    write_clip(folder / "edited.mp4", FRAMES, shift=-3 * 512)
+    write_clip(folder / "edited.mp4", FRAMES, shift=-3)
     write_clip(folder / "odd.avi", FRAMES, one, (101, 77), codec="mjpeg", pix_fmt="yuvj420p")
     write_clip(folder / "one.webm", 1, codec="libvpx-vp9")
     write_clip(folder / "large.mp4", 3, one, (3840, 2160))
@@ -91,7 +91,7 @@ def put_bad_videos(folder: Path) -> dict[str, str]:
     cut = write_clip(folder / "cut.mkv", 60).read_bytes()
     (folder / "cut.mkv").write_bytes(cut[: len(cut) * 2 // 3])
     broken = bytearray(write_clip(folder / "first.avi", 12, codec="mpeg4").read_bytes())
-    place = broken.index(b"00dc") + 8
+    place = broken.index(b"00dc", broken.index(b"movi")) + 8
     broken[place : place + 400] = bytes(400)
     (folder / "first.avi").write_bytes(broken)
     (folder / "dangling.mp4").symlink_to("nowhere.mp4")
@@ -203,3 +203,143 @@ def test_strange_videos_are_read_and_bad_ones_told_of(
 
 
 ONE = ("odd.avi", "large.mp4")
+
+
+def test_a_folder_without_videos(command: Command, work: Path) -> None:
+    (work / "videos").mkdir()
+    (work / "videos" / "notes.txt").write_text("nothing here\n")
+    done = command(*SEGMENT)
+    assert done.code == 2
+    assert "no videos in 'videos'" in done.line
+    assert not (work / "out.json").exists()
+
+
+def test_names_of_any_kind(command: Command, work: Path) -> None:
+    names = [
+        "a b.mp4",
+        "ünï-cödé 影片.mp4",
+        "50%41#?.mp4",
+        "quote'\".mp4",
+        "-o.mp4",
+        "line\nbreak.mp4",
+        "deep/er/still.mp4",
+        os.fsdecode(b"caf\xe9.mp4"),
+    ]
+    one = write_clip(work / "clip.mp4", 4, TWO[:1]).read_bytes()
+    for name in names:
+        path = work / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(one)
+    (work / "videos" / "broken\n\x1b[31m.mp4").write_bytes(b"")
+    done = command(*SEGMENT, "-o", "out.parquet", "--preview", "shown")
+    assert done.code == 3, done.err
+    assert done.counts == {"total": 9, "processed": 1, "cached": 7, "failed": 1}
+    assert "\x1b" not in done.err
+    document = orjson.loads((work / "out.json").read_bytes())
+    found = {video["name"] for video in document["videos"]}
+    assert found == {*names[:-1], "caf\\udce9.mp4"} or len(found) == len(names)
+    assert len(document["images"]) == 4 * len(names)
+    assert len(list((work / "shown").rglob("*.mp4"))) == len(names)
+    for options in (
+        ("--format", "youtube-vis", "-o", "vis.json"),
+        ("--format", "davis", "-o", "d"),
+    ):
+        assert command("export", *options).code == 0
+
+
+def test_a_video_in_two_sources(command: Command, work: Path, log: Log) -> None:
+    clip = write_clip(work / "videos" / "a.mp4", FRAMES)
+    write_clip(work / "more" / "a.mp4", FRAMES, TWO[:1])
+    for sources in (("videos", clip), ("videos", "videos/a.mp4"), ("videos", "videos")):
+        done = command("segment-video", *sources, *MODELS, "-o", "out.json", "--json")
+        assert done.code == 0, done.err
+        names = [v["name"] for v in orjson.loads((work / "out.json").read_bytes())["videos"]]
+        assert len(set(names)) == len(names) == done.summary["total"]
+    assert log.count("detect") == FRAMES
+    done = command("segment-video", "videos", "more", *MODELS, "-o", "out.json", "--json")
+    document = orjson.loads((work / "out.json").read_bytes())
+    assert [each["name"] for each in document["videos"]] == ["more/a.mp4", "videos/a.mp4"]
+    assert done.summary["processed"] == 1
+
+
+def test_what_may_not_be_read_fails_alone(command: Command, work: Path) -> None:
+    for name in ("a", "b"):
+        write_clip(work / "videos" / f"{name}.mp4", 4)
+    (work / "videos" / "a.mp4").chmod(0)
+    if os.access(work / "videos" / "a.mp4", os.R_OK):
+        pytest.skip("root may read everything: run it as another user")
+    done = command(*SEGMENT)
+    assert done.counts == {"total": 2, "processed": 1, "cached": 0, "failed": 1}
+    assert failures(work / "out.json.failed.jsonl")["a.mp4"]["stage"] == "read"
+
+
+def test_frames_with_200_objects(command: Command, work: Path) -> None:
+    squares = [
+        Square("red", 6 + 24 * (at % 20), 6 + 24 * (at // 20), 0.3, side=14) for at in range(200)
+    ]
+    write_clip(work / "videos" / "crowd.mp4", 8, squares, (500, 260))
+    done = command(*SEGMENT)
+    assert done.code == 0, done.err
+    assert done.summary["annotations"] == 8 * 200
+    document = orjson.loads((work / "out.json").read_bytes())
+    assert {each["track_id"] for each in document["annotations"]} == set(range(1, 201))
+    place = {each["track_id"]: each["bbox"][:2] for each in document["annotations"][:200]}
+    for each in document["annotations"]:
+        assert abs(each["bbox"][0] - place[each["track_id"]][0]) <= 4
+
+
+def test_frames_of_a_folder_that_cannot_be_read(command: Command, work: Path, log: Log) -> None:
+    folder = work / "videos" / "sequence"
+    folder.mkdir(parents=True)
+    for index, picture in enumerate(pictures(6)):
+        Image.fromarray(picture).save(folder / f"{index}.png")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:300])
+    done = command(*SEGMENT)
+    assert done.code == 3
+    row = failures(work / "out.json.failed.jsonl")["sequence"]
+    assert "3.png" in row["message"], row
+    calls = log.count()
+    Image.fromarray(draw(TWO, 3)).save(folder / "3.png")
+    done = command(*SEGMENT)
+    assert (done.code, done.summary["frames"]) == (0, 6)
+    # The folder is another one by now.
+    assert log.count() == calls + 6
+
+
+def test_a_model_that_fails_in_one_frame(
+    command: Command, work: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered before is kept, and the next run goes on from there."""
+    write_clip(work / "videos" / "a.mp4", FRAMES)
+    write_clip(work / "videos" / "b.mp4", FRAMES, TWO[:1])
+    monkeypatch.setenv("COUNTING_FAILS_AT", "8")
+    done = command(*SEGMENT)
+    assert done.code == 3
+    assert done.counts == {"total": 2, "processed": 1, "cached": 0, "failed": 1}
+    row = failures(work / "out.json.failed.jsonl")["a.mp4"]
+    assert (row["stage"], row["error_class"]) == ("infer", "InferenceError")
+    assert "out of luck" in row["message"]
+    monkeypatch.delenv("COUNTING_FAILS_AT")
+    done = command(*SEGMENT)
+    assert done.counts == {"total": 2, "processed": 1, "cached": 1, "failed": 0}
+    times = log.times("detect")
+    assert len(times) == 2 * FRAMES
+    assert sorted(times.values())[-2:] == [1, 2]
+
+
+@pytest.mark.parametrize("answer", range(1, 12))
+def test_no_answer_of_a_model_ends_the_batch(command: Command, work: Path, answer: int) -> None:
+    """See `HostileDetector`, which answers by the width of the image."""
+    still = [np.full((80, 100 + answer, 3), value, np.uint8) for value in (10, 60, 110)]
+    how = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
+    write_clip(work / "videos" / "a.avi", size=(100 + answer, 80), frames=still, **how)
+    fine = [picture[:, :100] for picture in still]
+    write_clip(work / "videos" / "b.avi", size=(100, 80), frames=fine, **how)
+    models = ("-m", "square-segmenter", "--detector", "hostile-detector")
+    done = command("segment-video", "videos", *models, "-o", "out.json", "--json")
+    assert done.code == 3, done.err
+    assert done.counts == {"total": 2, "processed": 1, "cached": 0, "failed": 1}
+    row = failures(work / "out.json.failed.jsonl")["a.avi"]
+    assert row["stage"] == "infer"
+    assert len(row["message"]) < 1000
+    assert row["message"].isprintable()

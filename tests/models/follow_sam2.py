@@ -25,7 +25,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from models import tiny_sam2
-
 from pixano_cli.models.base import RGBImage
 from pixano_cli.models.tracking import ObjectPrompt
 

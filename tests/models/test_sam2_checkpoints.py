@@ -146,6 +146,7 @@ class _Evil:
         return os.mkdir, ("was-here",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": {"a": _Evil()}}, "evil.pt")
@@ -165,7 +166,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
         "sam2.build_sam.build_sam2",
         "torch.nn.modules.module.torch.load",
         "sam2.nowhere.Layer",
-        "",
+        "eval",
     ],
 )
 def test_a_configuration_cannot_run_code(weights: Path, target: str) -> None:

@@ -76,7 +76,8 @@ def _strengthen(predictor: Any, certainty: float) -> None:
                     weight.fill_(0.3)
             if name in ("maskmem_tpos_enc", "no_obj_ptr", "no_obj_embed_spatial"):
                 weight.copy_(torch.randn(weight.shape, generator=generator))
-        predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(certainty)
+        if predictor.pred_obj_scores:
+            predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(certainty)
 
 
 def _without_failure(predictor: Any) -> Any:

@@ -186,7 +186,10 @@ def video_segmentation(settings: Settings, options: VideoOptions) -> Command:
             if options.mask_every is not None:
                 raise UsageError(f"--mask-every: {chosen} makes a mask in every frame")
             task = _following(provider, settings, options, described, request, objects)
-        product = Tracks(task.plan, None, objects.labels, objects.categories)
+        # A model that follows gives scores of its own, and whoever names objects none.
+        is_scored = isinstance(task, PerFrame) and objects.prompts is None
+        shown = objects.threshold if is_scored else None
+        product = Tracks(task.plan, shown, objects.labels, objects.categories)
         return Assignment(task, product, objects.prompts)
 
     def preview(store: Store, run_id: str, tracks: Tracks) -> list[Path]:

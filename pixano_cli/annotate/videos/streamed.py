@@ -24,6 +24,7 @@ from pixano_cli.annotate.videos.finding import FindInFrame
 from pixano_cli.annotate.videos.following import Following, Object, Objects, not_looked_at
 from pixano_cli.annotate.videos.objects import Detected, FramePrompt, load_objects
 from pixano_cli.annotate.videos.records import frame_record
+from pixano_cli.annotate.videos.sampling import Sampling
 from pixano_cli.annotate.videos.task import Followed, Work
 from pixano_cli.errors import ModelError
 from pixano_cli.inference.video import VideoSession
@@ -32,6 +33,8 @@ from pixano_cli.inference_store.frames import Checkpoint
 from pixano_cli.inference_store.records import Record
 from pixano_cli.models.tracking import ObjectMask, ObjectPrompt
 
+# sam2 reads fewer pointers of a video that has fewer frames than it reads, which are 16.
+_FEW = 64
 # An object that was found, and is not to be seen in so many looks of the detector, is let go.
 _LOOKS_UNSEEN = 3
 
@@ -48,7 +51,11 @@ class Streamed(Following):
         objects, state = _unpacked(checkpoint.state if checkpoint else None)
         picture = video.picture
         session = await self.provider.open_video(
-            self.tracking.model, picture.width, picture.height, state
+            self.tracking.model,
+            picture.width,
+            picture.height,
+            state,
+            length=await _short_length(video, self.sampling),
         )
         assert session is not None
         try:
@@ -65,6 +72,17 @@ class Streamed(Following):
                     yield await following.take(at)
         finally:
             await session.aclose()
+
+
+async def _short_length(video: VideoAtHand, sampling: Sampling) -> int | None:
+    """Return how many frames are looked at, if they are few: a model may want to know."""
+    count = 0
+    async with aclosing(chosen_frames(video, sampling)) as frames:
+        async for _ in frames:
+            count += 1
+            if count > _FEW:
+                return None
+    return count
 
 
 class _Following:

@@ -193,18 +193,28 @@ def shown_tracks(
     """Return the tracks with a higher threshold, fewer classes or another label set.
 
     Raises:
-        UsageError: If a class is asked for that was not followed.
+        UsageError: If something is asked for that was not followed.
     """
     if threshold is not None:
+        if recorded.threshold is not None and threshold < recorded.threshold:
+            raise UsageError(
+                f"--threshold {threshold}: this run followed what has a score from "
+                f"{recorded.threshold} up: run segment-video again with --threshold {threshold}"
+            )
         recorded = replace(recorded, threshold=threshold)
+    followed = recorded.labels
     if categories is not None:
         label_set = read_categories(Path(categories))
         names = frozenset(each.name for each in label_set)
-        labels = names if recorded.labels is None else names & recorded.labels
+        labels = names if followed is None else names & followed
         recorded = replace(recorded, label_set=label_set, labels=labels)
     if classes is not None:
         asked = frozenset(name.strip() for name in classes)
-        if recorded.labels is not None and (missing := sorted(asked - recorded.labels)):
+        known = None if recorded.label_set is None else {each.name for each in recorded.label_set}
+        if known is not None and (unknown := sorted(asked - known)):
+            where = categories or "the label set of this run: name another with --categories"
+            raise UsageError(f"--classes: {unknown[0]!r} is not in {where}")
+        if followed is not None and (missing := sorted(asked - followed)):
             raise UsageError(
                 f"--classes: this run did not follow {missing[0]!r}: run segment-video again with "
                 "these classes"

@@ -155,6 +155,15 @@ class LocalModel:
                 if self._users == 0:
                     self._state.notify_all()
 
+    def load(self) -> None:
+        """Load the model ahead of its use.
+
+        Raises:
+            ModelError: If it cannot be loaded.
+        """
+        with self.in_use():
+            pass
+
     def unload(self) -> None:
         """Wait until nothing uses the model and free it; the next use loads it again.
 

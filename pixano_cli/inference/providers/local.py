@@ -270,12 +270,18 @@ class LocalProvider(InferenceProvider):
         )
 
     async def open_video(
-        self, model_name: str, width: int, height: int, state: bytes | None = None
+        self,
+        model_name: str,
+        width: int,
+        height: int,
+        state: bytes | None = None,
+        *,
+        length: int | None = None,
     ) -> VideoSession | None:
         """Begin to follow objects through a video, or go on; see `InferenceProvider`."""
         await self._discover()
         model = self._models.find(model_name, InferenceTask.VIDEO_MASK_GENERATION)
-        return await open_session(model, width, height, state, self._threads.run)
+        return await open_session(model, width, height, state, length, self._threads.run)
 
     async def instantiate_model(
         self, provider: str, config: ModelConfig, timeout: int = 60
@@ -307,9 +313,7 @@ class LocalProvider(InferenceProvider):
         await self._discover()
         model = self._models.add(config)
         try:
-            await within(
-                timeout, f"loading model {config.name!r}", self._threads.run(partial(_load, model))
-            )
+            await within(timeout, f"loading model {config.name!r}", self._threads.run(model.load))
         except BaseException:
             self._models.forget(config.name)
             raise
@@ -391,8 +395,3 @@ class LocalProvider(InferenceProvider):
         if not self._discovered:
             await self._threads.run(self._models.discover)
             self._discovered = True
-
-
-def _load(model: LocalModel) -> None:
-    with model.in_use():
-        pass

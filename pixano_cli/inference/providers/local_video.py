@@ -29,7 +29,12 @@ class InThread(Protocol):
 
 
 async def open_session(
-    model: LocalModel, width: int, height: int, state: bytes | None, in_thread: InThread
+    model: LocalModel,
+    width: int,
+    height: int,
+    state: bytes | None,
+    length: int | None,
+    in_thread: InThread,
 ) -> VideoSession | None:
     """Begin with a video, or go on; None where the model takes all frames at once.
 
@@ -42,15 +47,16 @@ async def open_session(
         return None
     until_closed = ExitStack()
 
-    def begin() -> TrackingSession:
+    def open_it() -> TrackingSession:
         with ExitStack() as opening:
             loaded: Any = opening.enter_context(model.in_use())
-            session: TrackingSession = _told(model, loaded.open_session, width, height, state)
+            begin = partial(loaded.open_session, width, height, state, length=length)
+            session: TrackingSession = _told(model, begin)
             opening.callback(session.close)
             until_closed.push(opening.pop_all())
         return session
 
-    return LocalSession(model, await in_thread(begin), until_closed, in_thread)
+    return LocalSession(model, await in_thread(open_it), until_closed, in_thread)
 
 
 class LocalSession(VideoSession):
