@@ -13,9 +13,9 @@ ROOT = $(shell command -v apt-get >/dev/null && { \
 	if [ "$$(id -u)" = 0 ]; then echo env; \
 	elif sudo -n true 2>/dev/null; then echo sudo -n env; fi; })
 
-.PHONY: demo test test-long bench lint clean postgresql redis
+.PHONY: demo test test-long bench lint clean postgresql redis ffmpeg libgl
 
-demo: .venv/installed
+demo: .venv/installed libgl
 	@rm -rf $(OUT)
 	$(BIN)/pixano-annotate detect sample_data -o $(OUT)/boxes.json -o $(OUT)/boxes.parquet --store $(OUT)/store
 	$(BIN)/pixano-annotate segment sample_data -o $(OUT)/masks.json -o $(OUT)/masks.parquet --store $(OUT)/store
@@ -28,10 +28,10 @@ demo: .venv/installed
 	@echo "         $(OUT)/videos/                a video with its masks and tracks drawn"
 	@echo "         $(OUT)/tracks.json            what segment-video wrote"
 
-test: .venv/installed-test lint postgresql
+test: .venv/installed-test lint postgresql ffmpeg libgl
 	$(BIN)/python -m pytest
 
-test-long: .venv/installed-test postgresql redis
+test-long: .venv/installed-test postgresql redis ffmpeg libgl
 	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
@@ -40,7 +40,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed-test
+bench: .venv/installed-test libgl
 	$(BIN)/python tests/benchmarks/run.py
 
 # The tests start servers of their own. Without a program they leave out what needs it, or fail if
@@ -59,6 +59,15 @@ endef
 postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 	$(call apt_get,postgresql)
+
+# For ffprobe, with which the tests compare what is read of videos.
+ffmpeg:
+	@command -v ffprobe >/dev/null || $(call apt_get,ffmpeg)
+
+# What OpenCV, which the tracker is built on, wants on Linux.
+libgl:
+	@test "$$(uname)" != Linux || ldconfig -p | grep -q libGL.so.1 || \
+	$(call apt_get,libgl1 libglib2.0-0)
 
 redis:
 	@command -v redis-server >/dev/null || $(call apt_get,redis-server)

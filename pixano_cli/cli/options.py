@@ -239,7 +239,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="cpu, cuda, cuda:N or auto, for local models.",
+        help="cpu, cuda, cuda:N, mps or auto, for local models.",
         rich_help_panel=_HOW,
     ),
 ]

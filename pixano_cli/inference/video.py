@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pixano_cli.models.base import RGBImage
-from pixano_cli.models.tracking import ObjectMask, ObjectPrompt
+if TYPE_CHECKING:
+    from pixano_cli.models.base import RGBImage
+    from pixano_cli.models.tracking import ObjectMask, ObjectPrompt
 
 
 class VideoSession(ABC):

@@ -34,10 +34,10 @@ def check_device(device: str) -> None:
     """Check the name of a device, without looking whether it is there.
 
     Raises:
-        UsageError: If it is neither "cpu", "cuda", "cuda:N" nor "auto".
+        UsageError: If it is neither "cpu", "cuda", "cuda:N", "mps" nor "auto".
     """
-    if device not in ("cpu", "auto") and not re.fullmatch(r"cuda(:\d+)?", device):
-        raise UsageError(f"unknown device {device!r}: use cpu, cuda, cuda:N or auto")
+    if device not in ("cpu", "mps", "auto") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise UsageError(f"unknown device {device!r}: use cpu, cuda, cuda:N, mps or auto")
 
 
 def execution_providers(
@@ -46,7 +46,8 @@ def execution_providers(
     """Say which of ONNX Runtime's execution providers to use, best first.
 
     Args:
-        device: "cpu"; "cuda" or "cuda:N" for the GPU numbered N; "auto" for a GPU if there is one.
+        device: "cpu"; "cuda" or "cuda:N" for the GPU numbered N; "auto" for a GPU if there is one;
+            "mps", which is for torch: ONNX Runtime has no such thing, and uses the CPU.
         available: What this installation of onnxruntime has.
 
     Returns:
@@ -57,7 +58,7 @@ def execution_providers(
         ModelError: If a GPU is asked for and onnxruntime was built without CUDA.
     """
     check_device(device)
-    if device == "cpu":
+    if device in ("cpu", "mps"):
         return [_CPU]
     if device == "auto":
         return [_CUDA, _CPU] if _CUDA in available else [_CPU]

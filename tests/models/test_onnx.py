@@ -37,7 +37,7 @@ def test_a_device_means_execution_providers(
 
 @pytest.mark.parametrize("device", ["gpu", "CUDA", "cuda:", "cuda:x", "", "mps"])
 def test_an_unknown_device_is_a_mistake_of_the_user(device: str) -> None:
-    with pytest.raises(UsageError, match=r"use cpu, cuda, cuda:N or auto"):
+    with pytest.raises(UsageError, match=r"use cpu, cuda, cuda:N, mps or auto"):
         check_device(device)
     with pytest.raises(UsageError, match=re.escape(repr(device))):
         execution_providers(device, [CUDA, CPU])

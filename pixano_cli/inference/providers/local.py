@@ -102,7 +102,7 @@ class LocalProvider(InferenceProvider):
         """Make the provider; nothing is loaded yet.
 
         Args:
-            device: "cpu", "cuda", "cuda:N" or "auto"; given to every model.
+            device: "cpu", "cuda", "cuda:N", "mps" or "auto"; given to every model.
             concurrency: Most requests worked on at once; by default one for each processor that
                 this process may use.
             batch_size: Most inputs given at once to a model with a batch pass of its own, whatever
