@@ -19,7 +19,7 @@ FRAMES = 30
 RED, GREEN, BLUE = SQUARES = (
     Square("red", 4, 8, 2.0, 0.2),
     Square("green", 130, 60, -1.6, -0.3),
-    Square("blue", 70, 30, 0.5, 0.5, first=10),
+    Square("blue", 30, 66, 0.5, 0.1, first=10),
 )
 
 
@@ -31,8 +31,9 @@ class Videos:
         self.work = work
 
     def __call__(self, *options: object, code: int = 0) -> Done:
+        models = MODELS[:2] if "--from" in options else MODELS
         done = self.command(
-            *("segment-video", "videos", *MODELS, "-o", "out.json", "--json"), *options
+            *("segment-video", "videos", *models, "-o", "out.json", "--json"), *options
         )
         assert done.code == code, done.err
         return done
@@ -65,7 +66,8 @@ class Videos:
 
 @pytest.fixture
 def videos(command: Command, work: Path) -> Videos:
-    write_clip(work / "videos" / "a.mp4", FRAMES, SQUARES)
+    # With a colour for each pixel, so that boxes are true to the pixel.
+    write_clip(work / "videos" / "a.mp4", FRAMES, SQUARES, pix_fmt="yuv444p")
     return Videos(command, work)
 
 
@@ -275,7 +277,7 @@ class TestFrames:
             (("--fps", 5), [0, 5, 10, 15, 20, 25]),
             (("--start", "0.4", "--end", "0:00:00.8"), range(10, 20)),
             (("--start", "0.4", "--every", 4), [12, 16, 20, 24, 28]),
-            (("--start", "0.42", "--fps", 12.5), [*range(12, 30, 2)]),
+            (("--start", "0.42", "--fps", 12.5), [11, *range(12, 30, 2)]),
             (("--end", "100"), range(30)),
             (("--fps", 1000), range(30)),
         ],
@@ -287,7 +289,7 @@ class TestFrames:
         done = videos(*options)
         images = videos.document["images"]
         indexes = [each["frame_index"] for each in images]
-        assert indexes[:1] != [11] and indexes[1:] == [*frames][1:], indexes
+        assert indexes == [*frames]
         assert all(
             each["timestamp_s"] == pytest.approx(each["frame_index"] / 25) for each in images
         )
