@@ -27,8 +27,12 @@ _BY_ANGLE: dict[int, Matrix] = {
 
 def read_matrix(frame: Any) -> Matrix:
     """Return the display matrix of a PyAV frame."""
+    from av.sidedata.sidedata import SideDataContainer
+
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        # `frame.side_data` stays with the frame, and the frame with it: a cycle of references, so
+        # that frames pile up until Python looks for such.
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:
         # PyAV refuses the side data of a frame as a whole if it does not know one kind of it.
         return _BY_ANGLE[round(frame.rotation / 90) % 4]

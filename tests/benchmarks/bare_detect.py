@@ -25,20 +25,17 @@ FACTOR = (1 / (255 * STD)).astype(np.float32)[:, None, None]
 OFFSET = (-MEAN / STD).astype(np.float32)[:, None, None]
 
 
-def detector(reduced: bool) -> Callable[[Path], int]:
-    """Return what detects the objects in a file and tells how many there are."""
+def detector() -> Callable[[Image.Image, tuple[int, int]], int]:
+    """Return what detects the objects in a picture of a size and tells how many there are."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         str(WEIGHTS), options, providers=["CPUExecutionProvider"]
     )
 
-    def detect(path: Path) -> int:
-        with Image.open(path) as image:
-            scale = [[SIDE / image.height, SIDE / image.width]]
-            if reduced:
-                image.draft(None, (SIDE, SIDE))
-            resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    def detect(image: Image.Image, size: tuple[int, int]) -> int:
+        scale = [[SIDE / size[1], SIDE / size[0]]]
+        resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         tensor = np.empty((1, 3, SIDE, SIDE), np.float32)
         np.multiply(np.asarray(resized).transpose(2, 0, 1), FACTOR, out=tensor[0])
         tensor += OFFSET
@@ -50,10 +47,18 @@ def detector(reduced: bool) -> Callable[[Path], int]:
 
 def main(folder: str, threads: str, *extra: str) -> None:
     """Detect in every file of a folder."""
-    detect = detector("reduced" in extra)
+    detect = detector()
+
+    def detect_in(path: Path) -> int:
+        with Image.open(path) as image:
+            size = image.size
+            if "reduced" in extra:
+                image.draft(None, (SIDE, SIDE))
+            return detect(image, size)
+
     started = perf_counter()
     with ThreadPoolExecutor(int(threads)) as pool:
-        found = list(pool.map(detect, sorted(Path(folder).iterdir())))
+        found = list(pool.map(detect_in, sorted(Path(folder).iterdir())))
     seconds = perf_counter() - started
     print(json.dumps({"seconds": seconds, "images": len(found), "objects": sum(found)}))
 

@@ -23,8 +23,8 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)[:, None, None]
 STD = np.array([58.395, 57.12, 57.375], np.float32)[:, None, None]
 
 
-def segmenter() -> Callable[[Path, Sequence[Sequence[float]]], int]:
-    """Return what segments a file's boxes [x, y, width, height] and tells how many pixels."""
+def segmenter() -> Callable[[Image.Image, Sequence[Sequence[float]]], int]:
+    """Return what segments a picture's boxes [x, y, width, height] and tells how many pixels."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
@@ -35,12 +35,11 @@ def segmenter() -> Callable[[Path, Sequence[Sequence[float]]], int]:
         for part in ("encoder", "decoder")
     )
 
-    def segment(path: Path, boxes: Sequence[Sequence[float]]) -> int:
-        with Image.open(path) as image:
-            width, height = image.size
-            scale = SIDE / max(image.size)
-            fitted = round(width * scale), round(height * scale)
-            resized = image.convert("RGB").resize(fitted, Image.Resampling.BILINEAR)
+    def segment(image: Image.Image, boxes: Sequence[Sequence[float]]) -> int:
+        width, height = image.size
+        scale = SIDE / max(image.size)
+        fitted = round(width * scale), round(height * scale)
+        resized = image.convert("RGB").resize(fitted, Image.Resampling.BILINEAR)
         tensor = np.zeros((1, 3, SIDE, SIDE), np.float32)
         pixels = np.asarray(resized).transpose(2, 0, 1)
         tensor[0, :, : fitted[1], : fitted[0]] = (pixels - MEAN) / STD
@@ -78,9 +77,14 @@ def main(folder: str, coco: str, threads: str) -> None:
         if boxes[image["id"]]
     }
     segment = segmenter()
+
+    def segment_in(path: Path, boxes: Sequence[Sequence[float]]) -> int:
+        with Image.open(path) as image:
+            return segment(image, boxes)
+
     started = perf_counter()
     with ThreadPoolExecutor(int(threads)) as pool:
-        inside = sum(pool.map(segment, files, files.values()))
+        inside = sum(pool.map(segment_in, files, files.values()))
     print(json.dumps({"seconds": perf_counter() - started, "inside": inside}))
 
 

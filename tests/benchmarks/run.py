@@ -26,10 +26,12 @@ from memory import memory
 from outputs import outputs
 from process import others_seconds, processors
 from remote import remote
+from sam2_figures import sam2
 from segment import segment
 from similarity import similarity
 from sizes import QUICK, Sizes
 from speed import speed
+from video import video
 
 BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "speed": speed,
@@ -42,6 +44,8 @@ BENCHMARKS: Mapping[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "export-store": export_store,
     "remote": remote,
     "similarity": similarity,
+    "video": video,
+    "sam2": sam2,
 }
 
 QUIET = 0.05

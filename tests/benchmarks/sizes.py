@@ -28,6 +28,16 @@ class Sizes:
     remote_many: int = 100_000
     similarity_vectors: int = 1_000_000
     similarity_rounds: int = 5
+    video_every: int = 1
+    video_rounds: int = 3
+    video_few: int = 300
+    video_many: int = 3_000
+    video_mask_every: int = 100
+    video_clips: int = 10
+    sam2_objects: str = "1,4"
+    sam2_frames: int = 40
+    sam2_few: int = 300
+    sam2_many: int = 3_000
 
 
 QUICK = Sizes(
@@ -51,5 +61,15 @@ QUICK = Sizes(
     # As many as a file of vectors is made for.
     similarity_vectors=17_000,
     similarity_rounds=1,
+    video_every=30,
+    video_rounds=1,
+    video_few=4,
+    video_many=8,
+    video_mask_every=8,
+    video_clips=2,
+    sam2_objects="1",
+    sam2_frames=9,
+    sam2_few=2,
+    sam2_many=4,
 )
 """Just enough to see that every benchmark works; what is required of time need not hold."""

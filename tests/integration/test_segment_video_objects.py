@@ -232,11 +232,14 @@ class TestFrom:
         assert list(videos.found()) == [1]
 
     def test_a_file_that_knows_none_of_the_videos(self, videos: Videos) -> None:
-        document: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
+        frame = {"id": 1, "file_name": "b.mp4/frame_000000.png", "width": 160, "height": 96}
+        kinds = [{"id": 1, "name": "warm"}]
+        document = {"images": [frame], "annotations": [], "categories": kinds}
         (videos.work / "boxes.json").write_bytes(orjson.dumps(document))
         done = videos("--from", "boxes.json")
         assert done.summary["annotations"] == 0
         assert done.summary["empty"] == FRAMES
+        assert "a.mp4 is not in the file of --from, which has b.mp4" in done.err
 
 
 class TestFrames:

@@ -341,3 +341,14 @@ def test_compiled_asks_torch_to_compile(
     session.condition(0, pair.frames[0], [BOX])
     assert [each["mode"] for each in asked] == ["max-autotune"]
     assert np.asarray(session.step(0, pair.frames[0])[1].mask.size).tolist() == [61, 97]
+
+
+def test_a_gpu_without_enough_memory(weights: Path) -> None:
+    network = load_network(checkpoint(checkpoint=str(weights), **OWN))
+
+    def run() -> None:
+        with network.running():
+            raise torch.OutOfMemoryError("tried to allocate\n2 GiB")
+
+    with pytest.raises(ModelError, match=r"smaller model.*tried to allocate 2 GiB"):
+        run()

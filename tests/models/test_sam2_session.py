@@ -17,6 +17,7 @@ from pixano_cli.models.tracking import ObjectPrompt
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
+from pixano_cli.models.sam2.features import network_input
 from pixano_cli.models.sam2.session import Sam2Session
 
 from . import tiny_sam2
@@ -109,6 +110,22 @@ def test_condition_shows_what_the_official_predictor_shows(pair: Pair) -> None:
         found = session.condition(frame, pair.frames[frame], [prompt])
         assert list(found) == [prompt.object_id]
         assert np.array_equal(decoded(found)[prompt.object_id], expected[prompt.object_id])
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(97, 61), (128, 128), (700, 30), (1, 1), (1920, 1080)]
+)
+@pytest.mark.parametrize("side", [128, 512])
+def test_the_network_is_shown_the_same_pixels(
+    tmp_path: Path, width: int, height: int, side: int
+) -> None:
+    from sam2.utils.misc import load_video_frames
+
+    frames = tiny_sam2.save_frames(tiny_sam2.clip(2, width, height), tmp_path)
+    theirs, *size = load_video_frames(str(tmp_path), side, True)
+    assert size == [height, width]
+    for frame, expected in zip(frames, theirs, strict=True):
+        assert np.array_equal(network_input(frame, side)[0], expected.numpy())
 
 
 def test_prompts_of_a_frame_may_come_together(pair: Pair) -> None:

@@ -81,11 +81,9 @@ class Clip:
         Raises:
             InferenceError: If the provider fails or answers nonsense.
         """
-        asked = []
-        if len(self.frames) > 1:
-            for number in known:
-                box = rle.bounding_box(self.masks[0][number])
-                asked.append(_Asked(0, number, box, (), ()))
+        asked = [
+            _Asked(0, number, rle.bounding_box(self.masks[0][number]), (), ()) for number in known
+        ]
         given: list[Placed] = []
         for place, prompt in prompts:
             form = self._form(place, prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from pixano_cli.inference.types import ImageZeroShotDetectionInput
 from pixano_cli.inference_store.database import Store
 from pixano_cli.inference_store.frames import RecordedFrame, recorded_frames
 from pixano_cli.inference_store.records import Record
+
+logger = logging.getLogger(__name__)
 
 # Below it a detector's boxes are of no use to follow an object through a spell of bad sight either.
 VIDEO_FLOOR = 0.1
@@ -161,6 +164,13 @@ class FileFinder:
         self, video: VideoAtHand, store: Store, answers: Answers | None = None
     ) -> FindInFrame:
         """Return what finds objects in the frames of one video."""
+        if self.file.videos and video.item.file_name not in self.file.videos:
+            logger.warning(
+                "%s is not in the file of --from, which has %s: names are relative to the source's "
+                "folder",
+                video.item.file_name,
+                min(self.file.videos),
+            )
 
         async def find(at: FrameAtHand) -> Found:
             found = self.file.at(video.item.file_name, at.index, at.frame.file_name)

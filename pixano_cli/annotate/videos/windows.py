@@ -1,8 +1,7 @@
 """A video cut into windows: neighbours share one frame, the seam.
 
-All windows of a video take turns in one buffer. If each frame had a block of memory of its own,
-between those that decoding takes and gives back, the C library's heap would go to pieces: measured,
-a megabyte a frame of 1280x720 that never came back.
+All windows of a video take turns in one buffer: what the decoder made is let go of as soon as the
+pixels are there, and nothing large lives long between what decoding takes and gives back.
 """
 
 from __future__ import annotations

@@ -29,19 +29,30 @@ class Memory:
     pointer: Tensor
 
 
-@dataclass(slots=True)
-class Prompted:
-    """A prompted frame that was not stepped through yet.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one frame shows of one object.
 
     Attributes:
-        logits: The object's mask in that frame, at the model's low resolution: [1, 1, h, w].
-        score: How sure the model is that it is to be seen.
-        points: (x, y) in pixels of the model's input, [1, number, 2]; None after a mask.
-        labels: Of each point, [1, number]: 1 inside, 0 outside, 2 and 3 a box's corners.
+        logits: Its mask, at the model's low resolution: [1, 1, height, width].
+        score: How sure the model is that it is to be seen; None if it does not say.
     """
 
     logits: Tensor
     score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A prompted frame that was not stepped through yet.
+
+    Attributes:
+        found: What the prompts gave.
+        points: (x, y) in pixels of the model's input, [1, number, 2]; None after a mask.
+        labels: Of each point, [1, number]: 1 inside, 0 outside, 2 and 3 a box's corners.
+    """
+
+    found: Found
     points: Tensor | None = None
     labels: Tensor | None = None
 

@@ -50,14 +50,24 @@ class Network:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Compute without gradients, and on CUDA in bfloat16, as the official scripts do."""
+        """Compute without gradients, and on CUDA in bfloat16, as the official scripts do.
+
+        Raises:
+            ModelError: If the GPU's memory is not enough.
+        """
         import torch
 
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self.device.type == "cuda":
                 stack.enter_context(torch.autocast("cuda", dtype=torch.bfloat16))
-            yield
+            try:
+                yield
+            except torch.OutOfMemoryError as error:
+                raise ModelError(
+                    f"SAM 2 runs out of memory on {self.device}: use a smaller model, or fewer "
+                    f"objects at once ({_one_line(error)})"
+                ) from error
 
 
 def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool = False) -> Network:

@@ -20,12 +20,12 @@ from torch import Tensor
 from pixano_cli.models.base import RGBImage
 from pixano_cli.models.sam2 import masks, prompts
 from pixano_cli.models.sam2.features import FrameFeatures, encode
-from pixano_cli.models.sam2.memory import Memory, ObjectMemory, Prompted, Reach
+from pixano_cli.models.sam2.memory import Found, Memory, ObjectMemory, Prompted, Reach
 from pixano_cli.models.sam2.networks import Network
 from pixano_cli.models.sam2.prompts import MaskPrompt, PointPrompt
 from pixano_cli.models.tracking import ObjectMask, ObjectPrompt, TrackingSession
 
-# More objects at once are no faster on a GPU, and each takes some 50 MB while it is worked on.
+# Most objects in one batch: keeps what a batch takes on a GPU within a few GB.
 _BATCH = 16
 # sam2 reads fewer pointers from a video shorter than this many frames; any video of unknown length
 # is taken to be longer.
@@ -107,7 +107,7 @@ class Sam2Session(TrackingSession):
             for object_id, appearance in touched.items():
                 self._remember_prompted(frame, image, object_id, appearance)
             return self._answers(
-                {each: self._progress.objects[each].prompted[frame] for each in touched}
+                {each: self._progress.objects[each].prompted[frame].found for each in touched}
             )
 
     def step(self, frame: int, image: RGBImage) -> Mapping[int, ObjectMask]:
@@ -123,13 +123,13 @@ class Sam2Session(TrackingSession):
         last, objects = self._progress.last, self._progress.objects
         if frame < 0 or (last is not None and frame != last + 1):
             raise ValueError(f"frame {frame} is not the one after frame {last}")
-        found: dict[int, Prompted] = {}
+        found: dict[int, Found] = {}
         with network.running():
             for group in self._groups(frame):
                 found.update(self._track(frame, image, group))
             for object_id, memory in objects.items():
                 if frame in memory.conditioning:
-                    found[object_id] = memory.prompted[frame]
+                    found[object_id] = memory.prompted[frame].found
             answers = self._answers({each: found[each] for each in objects})
         self._progress.last = frame
         for memory in objects.values():
@@ -201,7 +201,7 @@ class Sam2Session(TrackingSession):
             points, labels, former = None, None, None
         else:
             points, labels = _joined(given, before)
-            former = None if before is None else before.logits.clamp(-32.0, 32.0)
+            former = None if before is None else before.found.logits.clamp(-32.0, 32.0)
         output = self._run(
             frame,
             self._features(frame, image),
@@ -216,7 +216,8 @@ class Sam2Session(TrackingSession):
         )
         appearance: Tensor = output["object_score_logits"]
         logits = _filled(output["pred_masks"], network.model)
-        memory.prompted[frame] = Prompted(logits, self._scores(appearance)[0], points, labels)
+        found = Found(logits, self._scores(appearance)[0])
+        memory.prompted[frame] = Prompted(found, points, labels)
         # Its features follow when all prompts of the frame are in; its place in the order is here.
         memory.conditioning[frame] = Memory(None, output["obj_ptr"])
         return appearance
@@ -231,7 +232,7 @@ class Sam2Session(TrackingSession):
             current_vision_feats=features.features,
             feat_sizes=features.sizes,
             pred_masks_high_res=torch.nn.functional.interpolate(
-                memory.prompted[frame].logits,
+                memory.prompted[frame].found.logits,
                 size=(model.image_size, model.image_size),
                 mode="bilinear",
                 align_corners=False,
@@ -251,7 +252,7 @@ class Sam2Session(TrackingSession):
             for start in range(0, len(group), self._batch):
                 yield group[start : start + self._batch]
 
-    def _track(self, frame: int, image: RGBImage, group: list[int]) -> dict[int, Prompted]:
+    def _track(self, frame: int, image: RGBImage, group: list[int]) -> dict[int, Found]:
         """Find objects of one layout in a frame by what is remembered of them."""
         memories = [self._progress.objects[each] for each in group]
         output = self._run(
@@ -278,7 +279,7 @@ class Sam2Session(TrackingSession):
                 _own(output["obj_ptr"], index),
             )
         return {
-            each: Prompted(logits[index : index + 1], scores[index])
+            each: Found(logits[index : index + 1], scores[index])
             for index, each in enumerate(group)
         }
 
@@ -317,7 +318,7 @@ class Sam2Session(TrackingSession):
             )
         return output
 
-    def _answers(self, found: Mapping[int, Prompted]) -> dict[int, ObjectMask]:
+    def _answers(self, found: Mapping[int, Found]) -> dict[int, ObjectMask]:
         shown = masks.shown(
             {each: item.logits for each, item in found.items()},
             self._video.width,
@@ -354,7 +355,7 @@ def _memory_position(network: Network) -> Tensor:
 
 
 def _filled(logits: Tensor, model: Any) -> Tensor:
-    if model.fill_hole_area <= 0 or not _can_fill():
+    if model.fill_hole_area <= 0 or not logits.is_cuda or not _can_fill():
         return logits
     from sam2.utils.misc import fill_holes_in_mask_scores
 

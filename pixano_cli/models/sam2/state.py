@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pixano_cli.errors import ModelError
-from pixano_cli.models.sam2.memory import Memory, ObjectMemory, Prompted
+from pixano_cli.models.sam2.memory import Found, Memory, ObjectMemory, Prompted
 from pixano_cli.models.sam2.session import Progress, Video
 
 _KEY: Final = "pixano-annotate"
@@ -41,7 +41,7 @@ def dump(progress: Progress, video: Video, model_digest: str) -> bytes:
                 keep(f"{index}/{kind}/{frame}/features", each.features)
                 keep(f"{index}/{kind}/{frame}/pointer", each.pointer)
         for frame, prompted in memory.prompted.items():
-            keep(f"{index}/p/{frame}/logits", prompted.logits)
+            keep(f"{index}/p/{frame}/logits", prompted.found.logits)
             keep(f"{index}/p/{frame}/points", prompted.points)
             keep(f"{index}/p/{frame}/labels", prompted.labels)
         objects.append(
@@ -49,7 +49,7 @@ def dump(progress: Progress, video: Video, model_digest: str) -> bytes:
                 "id": object_id,
                 "conditioning": list(memory.conditioning),
                 "tracked": list(memory.tracked),
-                "prompted": [[frame, each.score] for frame, each in memory.prompted.items()],
+                "prompted": [[frame, each.found.score] for frame, each in memory.prompted.items()],
             }
         )
     header = {
@@ -129,8 +129,7 @@ def _object(
         tracked=memories("t", "tracked"),
         prompted={
             int(frame): Prompted(
-                needed(f"p/{frame}/logits"),
-                score,
+                Found(needed(f"p/{frame}/logits"), score),
                 found(f"p/{frame}/points"),
                 found(f"p/{frame}/labels"),
             )

@@ -53,6 +53,7 @@ class Sam2Video(StreamingTrackingModel):
     published: ClassVar[Published]
 
     _network: Network | None = None
+    _digest: str | None = None
 
     @property
     def digest(self) -> str:
@@ -61,7 +62,9 @@ class Sam2Video(StreamingTrackingModel):
         Raises:
             ModelError: If one's own weights or configuration cannot be read.
         """
-        return self._checkpoint().digest
+        if self._digest is None:
+            self._digest = self._checkpoint().digest
+        return self._digest
 
     def load_model(self) -> None:
         """Load the weights, and fetch them before if they are published ones.

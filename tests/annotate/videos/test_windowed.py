@@ -429,6 +429,16 @@ def test_one_request_a_window_that_begins_with_boxes_of_the_last_masks(store: St
     assert CALLS[3].boxes == [box_of(frames[6], 0), box_of(frames[6], 1)]
 
 
+def test_who_is_prompted_anew_in_a_seam_is_not_carried_over_it(store: Store) -> None:
+    frames = scene(6)
+    prompts = [
+        {"object_id": 5, "frame_index": frame, "box": box_of(frames[frame], 0)} for frame in (0, 3)
+    ]
+    CALLS.clear()
+    Job(frames, prompts, window=4).run(store)
+    assert [(call.frames, call.objects_ids) for call in CALLS] == [(4, [5]), (3, [5])]
+
+
 def test_found_and_carried_objects_go_in_one_request(store: Store) -> None:
     frames = scene(13, *((frame, 2) for frame in range(6)))
     CALLS.clear()

@@ -1,0 +1,97 @@
+"""`segment-video`: its throughput against the bare models, and its memory in long videos."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from figure import Figure, Required
+from process import Ended, processors, program, tool
+from sizes import Sizes
+
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "pan.mp4"
+
+
+def video(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Measure the default way."""
+    yield from _speed(work / "video", sizes)
+    yield from _memory(work / "video", sizes)
+
+
+def _speed(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Measure in turn, several times: what else the machine does then meets both alike."""
+    inside, whole, loop = [], [], []
+    ended: list[Ended] = []
+    threads = str(processors())
+    for index in range(sizes.video_rounds):
+        into = work / f"speed-{index}"
+        ours = _segment(SAMPLE, into, "--every", str(sizes.video_every), "--json")
+        told = json.loads(ours.output)
+        bare = program("bare_video.py", SAMPLE, into / "out.json", threads)
+        inside.append(told["frames"] / told["seconds"])
+        whole.append(told["frames"] / ours.seconds)
+        loop.append(told["frames"] / json.loads(bare.output)["seconds"])
+        ended += [ours, bare]
+    detail = {
+        "frames": told["frames"],
+        "masks": told["annotations"],
+        "threads": int(threads),
+        "cpu_seconds": [each.cpu_seconds for each in ended[::2]],
+        "bare_cpu_seconds": [each.cpu_seconds for each in ended[1::2]],
+        "peak_mb": [each.peak_mb for each in ended[::2]],
+    }
+    required = Required("ratio", 0.85, at_least=True)
+    for what, rates, limit in (
+        ("decode, link and write, the loading of the models included", inside, required),
+        ("whole process", whole, None),
+    ):
+        pairs = sorted(zip(rates, loop, strict=True), key=lambda pair: pair[0] / pair[1])
+        ratios = [rate / base for rate, base in pairs]
+        value, base = min(pairs, key=lambda pair: abs(pair[0] / pair[1] - median(ratios)))
+        against = "bare calls of its two models on decoded frames"
+        yield Figure(
+            "video", what, value, base, against, "frames/s", limit, detail | {"ratios": ratios}
+        )
+
+
+def _memory(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    few, many, clips = sizes.video_few, sizes.video_many, sizes.video_clips
+    masks = ("--mask-every", str(sizes.video_mask_every))
+    peaks = {}
+    for count, frames in ((1, few), (1, many), (clips, few)):
+        folder = work / f"clips-{count}-{frames}"
+        if not folder.exists():
+            program("write_clips.py", folder, str(count), str(frames))
+        peaks[count, frames] = _segment(folder, work / f"memory-{count}-{frames}", *masks).peak_mb
+    yield Figure(
+        "video",
+        f"peak in a video of {many} frames",
+        peaks[1, many],
+        peaks[1, few],
+        f"of {few}",
+        "MB",
+        Required("difference", 100.0),
+    )
+    yield Figure(
+        "video",
+        f"peak over {clips} videos of {few} frames in a row",
+        peaks[clips, few],
+        peaks[1, few],
+        "over one",
+        "MB",
+        Required("difference", 20.0),
+    )
+
+
+def _segment(source: Path, into: Path, *options: str) -> Ended:
+    shutil.rmtree(into, ignore_errors=True)
+    output = into / "out.json"
+    ended = tool(
+        "segment-video", source, "-o", output, "--store", into / "store", "--quiet", *options
+    )
+    if not output.exists():
+        raise RuntimeError(f"{output} was not written")
+    return ended
