@@ -32,7 +32,7 @@ def read_matrix(frame: Any) -> Matrix:
     try:
         # `frame.side_data` stays with the frame, and the frame with it: a cycle of references, so
         # that frames pile up until Python looks for such.
-        data = SideDataContainer(frame).get("DISPLAYMATRIX")
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except ValueError:
         # PyAV refuses the side data of a frame as a whole if it does not know one kind of it.
         return _BY_ANGLE[round(frame.rotation / 90) % 4]
