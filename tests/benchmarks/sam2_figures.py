@@ -16,7 +16,13 @@ from process import processors, program, run
 from sizes import Sizes
 
 MODELS = Path(__file__).parents[1] / "models"
-SAVE = "import sys, tiny_sam2; tiny_sam2.save_weights(tiny_sam2.official(), sys.argv[1])"
+SAVE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import tiny_sam2
+tiny_sam2.save_weights(tiny_sam2.official(), Path(sys.argv[2]))
+"""
 
 
 def sam2(work: Path, sizes: Sizes) -> Iterator[Figure]:
@@ -47,12 +53,7 @@ def _memory(work: Path, sizes: Sizes) -> Iterator[Figure]:
     weights = work / "weights.pt"
     if not weights.exists():
         work.mkdir(parents=True, exist_ok=True)
-        run(
-            sys.executable,
-            "-c",
-            f"import sys; sys.path.insert(0, {str(MODELS)!r}); {SAVE}",
-            weights,
-        )
+        run(sys.executable, "-c", SAVE, MODELS, weights)
     few, many = sizes.sam2_few, sizes.sam2_many
 
     def follow(*what: str) -> dict[str, float]:

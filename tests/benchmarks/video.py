@@ -24,6 +24,7 @@ def video(work: Path, sizes: Sizes) -> Iterator[Figure]:
 def _speed(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Measure in turn, several times: what else the machine does then meets both alike."""
     inside, whole, loop = [], [], []
+    ours_of_processors, bare_of_processors = [], []
     ended: list[Ended] = []
     threads = str(processors())
     for index in range(sizes.video_rounds):
@@ -34,6 +35,8 @@ def _speed(work: Path, sizes: Sizes) -> Iterator[Figure]:
         inside.append(told["frames"] / told["seconds"])
         whole.append(told["frames"] / ours.seconds)
         loop.append(told["frames"] / json.loads(bare.output)["seconds"])
+        ours_of_processors.append(told["frames"] / ours.cpu_seconds)
+        bare_of_processors.append(told["frames"] / bare.cpu_seconds)
         ended += [ours, bare]
     detail = {
         "frames": told["frames"],
@@ -43,18 +46,27 @@ def _speed(work: Path, sizes: Sizes) -> Iterator[Figure]:
         "bare_cpu_seconds": [each.cpu_seconds for each in ended[1::2]],
         "peak_mb": [each.peak_mb for each in ended[::2]],
     }
+    calls = "bare calls of its two models on decoded frames"
+    both = "its two models called barely, decoding and start included"
     required = Required("ratio", 0.85, at_least=True)
-    for what, rates, limit in (
-        ("decode, link and write, the loading of the models included", inside, required),
-        ("whole process", whole, None),
+    for what, rates, against, baseline, unit, limit in (
+        (
+            "decode, link and write, its models' loading included",
+            inside,
+            calls,
+            loop,
+            "frames/s",
+            required,
+        ),
+        ("whole process", whole, calls, loop, "frames/s", None),
+        # What else the machine does hardly touches these.
+        ("whole process", ours_of_processors, both, bare_of_processors, "frames/processor s", None),
     ):
-        pairs = sorted(zip(rates, loop, strict=True), key=lambda pair: pair[0] / pair[1])
+        pairs = sorted(zip(rates, baseline, strict=True), key=lambda pair: pair[0] / pair[1])
         ratios = [rate / base for rate, base in pairs]
         value, base = min(pairs, key=lambda pair: abs(pair[0] / pair[1] - median(ratios)))
-        against = "bare calls of its two models on decoded frames"
-        yield Figure(
-            "video", what, value, base, against, "frames/s", limit, detail | {"ratios": ratios}
-        )
+        more = detail | {"ratios": ratios}
+        yield Figure("video", what, value, base, against, unit, limit, more)
 
 
 def _memory(work: Path, sizes: Sizes) -> Iterator[Figure]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -199,6 +200,10 @@ def test_strange_videos_are_read_and_bad_ones_told_of(
     mended = command(*SEGMENT)
     assert (mended.code, mended.summary["processed"]) == (3, 1)
     assert len(log) == calls + 10
+    # What the message about a video that was cut off advises.
+    (end,) = re.findall(r"--end ([0-9.]+)", listed["cut.mkv"]["message"])
+    cut = command("segment-video", folder / "cut.mkv", *MODELS, "-o", "cut.json", "--end", end)
+    assert cut.code == 0, cut.err
     check_store(work / ".pixano-annotate")
 
 
@@ -343,3 +348,4 @@ def test_no_answer_of_a_model_ends_the_batch(command: Command, work: Path, answe
     assert row["stage"] == "infer"
     assert len(row["message"]) < 1000
     assert row["message"].isprintable()
+    assert "Traceback" not in done.err

@@ -125,6 +125,25 @@ class TestPrompts:
         assert_follows(corrected, RED, range(8, FRAMES))
         assert overlap(found[2][0], wrong) > 0.8
 
+    @pytest.mark.parametrize(("wrong", "right"), [(RED, GREEN), (GREEN, RED)], ids=str)
+    def test_a_correction_counts_from_its_frame_on(
+        self, videos: Videos, wrong: Square, right: Square
+    ) -> None:
+        """Also where the detector is surer of what it was taken for before."""
+        videos.prompt(
+            {"object_id": 2, "frame_index": 0, "box": [*wrong.box(0)]},
+            {"object_id": 2, "frame_index": 8, "box": [*right.box(8)]},
+        )
+        (seen,) = videos.found().values()
+        assert_follows({f: seen[f] for f in range(8)}, wrong, range(8))
+        assert_follows({f: seen[f] for f in range(8, FRAMES)}, right, range(8, FRAMES))
+        # Nothing flies from the one to the other between two looks of the detector.
+        videos("--prompts", "prompts.json", "--detect-every", 5)
+        (seen,) = videos.found().values()
+        for frame, each in seen.items():
+            square = wrong if frame < 8 else right
+            assert overlap(each, square.box(frame)) > 0.7, frame
+
     @pytest.mark.parametrize(
         ("frame", "options"),
         [(FRAMES, ()), (99, ()), (5, ("--every", 2)), (3, ("--start", 0.5)), (28, ("--end", 1))],

@@ -95,6 +95,8 @@ class Answers:
                 error = InferenceError(f"the model tried to end the program: {error!r}")
             if not answer.done():
                 answer.set_exception(error)
+                # Or it is logged where whoever waited was stopped by another error.
+                answer.exception()
             return
         self._answered.append((frame, record))
         if not answer.done():

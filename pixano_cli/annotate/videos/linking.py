@@ -6,8 +6,8 @@ are in both are interpolated; what moves beyond that is for a model that follows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pixano_cli.annotate.videos.objects import Detected
@@ -33,12 +33,16 @@ class Named:
 
 @dataclass(slots=True)
 class _Looked(Generic[F]):
-    """A frame that the detector looked at, and those after it that it did not look at."""
+    """A frame that the detector looked at, and those after it that it did not look at.
+
+    Once it is settled, it has its objects, and says whose tracks those are that the user named.
+    """
 
     frame: F
     named: Sequence[Named]
     between: list[F]
     linked: Objects | None = None
+    owners: Mapping[int, Named] = field(default_factory=dict)
 
 
 class Linking(Generic[F]):
@@ -51,7 +55,7 @@ class Linking(Generic[F]):
         """Begin a video."""
         self._linker = linker
         self._only_named = only_named
-        self._owners: dict[int, Named] = {}
+        self._owners: Mapping[int, Named] = {}
         # At most three: one that is settled, one whose identities are, and the latest.
         self._looked: list[_Looked[F]] = []
         self._before: list[F] = []
@@ -86,22 +90,35 @@ class Linking(Generic[F]):
             self._settle(self._looked[-1], linked or ())
         left = list(self._settled())
         for looked in self._looked:
-            left.append((looked.frame, looked.linked or ()))
+            left.append((looked.frame, self._shown(looked.linked or (), looked)))
             left += ((frame, ()) for frame in looked.between)
         self._looked = []
         return left
 
     def _settle(self, looked: _Looked[F], linked: Objects) -> None:
         by_detection = {id(each.detection): each for each in looked.named}
-        for detection, track_id in linked:
-            if named := by_detection.get(id(detection)):
-                self._owners[track_id] = named
-        looked.linked = self._shown(linked) if self._only_named else linked
+        found = {
+            track_id: by_detection[id(detection)]
+            for detection, track_id in linked
+            if id(detection) in by_detection
+        }
+        # Whoever names an object again says that it is not what it was taken for.
+        again = {each.object_id for each in found.values()}
+        kept = {
+            track_id: owner
+            for track_id, owner in self._owners.items()
+            if owner.object_id not in again
+        }
+        self._owners = {**kept, **found}
+        looked.linked, looked.owners = linked, self._owners
 
-    def _shown(self, linked: Objects) -> Objects:
+    def _shown(self, linked: Objects, looked: _Looked[F]) -> Objects:
+        """Return what is shown of objects, by what the user has named up to a frame."""
+        if not self._only_named:
+            return linked
         best: dict[int, Linked] = {}
         for detection, track_id in linked:
-            owner = self._owners.get(track_id)
+            owner = looked.owners.get(track_id)
             if owner is None:
                 continue
             shown = replace(detection, label=owner.label)
@@ -117,11 +134,12 @@ class Linking(Generic[F]):
             looked, after = self._looked[:2]
             if looked.between and after.linked is None:
                 return
-            yield looked.frame, looked.linked or ()
+            yield looked.frame, self._shown(looked.linked or (), looked)
             count = len(looked.between)
             for place, frame in enumerate(looked.between, start=1):
                 part = place / (count + 1)
-                yield frame, between(looked.linked or (), after.linked or (), part)
+                there = between(looked.linked or (), after.linked or (), part)
+                yield frame, self._shown(there, looked)
             del self._looked[0]
 
 
