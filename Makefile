@@ -29,7 +29,7 @@ demo: .venv/installed libgl
 	@echo "         $(OUT)/tracks.json            what segment-video wrote"
 
 test: .venv/installed-test lint postgresql ffmpeg libgl
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: .venv/installed-test postgresql redis ffmpeg libgl
 	$(BIN)/python -m pytest -m long

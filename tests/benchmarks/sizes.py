@@ -34,6 +34,8 @@ class Sizes:
     video_many: int = 3_000
     video_mask_every: int = 100
     video_clips: int = 10
+    video_clip_frames: int = 60
+    video_clip_mask_every: int = 6
     sam2_objects: str = "1,4"
     sam2_frames: int = 40
     sam2_few: int = 300
@@ -67,6 +69,8 @@ QUICK = Sizes(
     video_many=8,
     video_mask_every=8,
     video_clips=2,
+    video_clip_frames=4,
+    video_clip_mask_every=8,
     sam2_objects="1",
     sam2_frames=9,
     sam2_few=2,
