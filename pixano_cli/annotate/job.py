@@ -124,16 +124,16 @@ class Command:
     Attributes:
         assign: Makes what is to be done, given the provider.
         format_of: Chooses among the formats that can hold what it writes.
-        discover: Finds what it is about.
-        run: Does it.
+        discover: Finds what it is about; None for images.
+        run: Does it; None for images.
         thing: What it is about: "image" or "video".
         beside: Writes what comes beside the outputs of a run, and returns its files.
     """
 
     assign: Assign
     format_of: FormatOf = formats.format_of
-    discover: Discover = discover
-    run: RunItems = run_items
+    discover: Discover | None = None
+    run: RunItems | None = None
     thing: str = "image"
     beside: Callable[[Store, str, Any], Sequence[Path]] | None = None
 
@@ -187,7 +187,8 @@ def execute(
                 progress.start(total, cached)
                 try:
                     if total > cached:
-                        await command.run(
+                        run: RunItems = command.run or run_items
+                        await run(
                             assignment.task,
                             store,
                             run_id,
@@ -236,7 +237,7 @@ def files_of(
     sources: Sequence[str],
     settings: Settings,
     outputs: Sequence[Output],
-    discover: Discover,
+    find: Discover | None,
 ) -> Iterator[SourceFile]:
     """Return the files of the sources, of which there is at least one, and none is an output.
 
@@ -245,7 +246,7 @@ def files_of(
     """
     if not sources:
         raise UsageError("no source: name a file, a folder, a glob, or - for a list on stdin")
-    files = discover(sources, recursive=settings.recursive)
+    files = (find or discover)(sources, recursive=settings.recursive)
     first = next(files, None)
     if first is None:
         raise UsageError(f"no images in {', '.join(map(str, sources))}")

@@ -7,7 +7,8 @@ whatever else runs on the machine slows both. sam2's predictor reads, resizes an
 frames before, which is timed apart ("loading"); we read a frame when it is its turn ("reading") and
 resize and normalise it in the step. sam2's masks are taken off the device as arrays, ours are RLE.
 `ratio` is from files to masks, `ratio_of_steps` of the steps alone, both of medians; above 1 we are
-faster. The masks are compared as well.
+faster. With `--threads 1` processor time is measured, else the time that passes. The masks are
+compared as well.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -53,19 +54,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
+    alone = options.threads == 1 and options.device == "cpu"
+    clock = process_time if alone else perf_counter
     keep_blocks()  # as the local provider does; sam2's predictor runs with it here, too
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         frames = write_frames(work / "frames", options.frames)
         predictor, model = both(work, options.side, options.device)
         results = [
-            compare(predictor, model, frames, int(count)) for count in options.objects.split(",")
+            compare(predictor, model, frames, int(count), clock)
+            for count in options.objects.split(",")
         ]
     json.dump(
         {
             "side": options.side,
             "threads": options.threads,
             "device": options.device,
+            "clock": clock.__name__,
             "torch": torch.__version__,
             "results": results,
         },
@@ -117,7 +122,11 @@ def both(work: Path, side: int, device: str) -> tuple[Any, Sam2VideoTiny]:
 
 
 def compare(
-    predictor: Any, model: Sam2VideoTiny, frames: list[Path], count: int
+    predictor: Any,
+    model: Sam2VideoTiny,
+    frames: list[Path],
+    count: int,
+    clock: Callable[[], float],
 ) -> dict[str, float | int]:
     """Go through the video with both, in turn."""
     from sam2.utils.misc import load_video_frames
@@ -127,9 +136,9 @@ def compare(
         for each in range(1, count + 1)
     }
     folder = str(frames[0].parent)
-    started = perf_counter()
+    started = clock()
     load_video_frames(folder, predictor.image_size, False, compute_device=predictor.device)
-    loading = (perf_counter() - started) / len(frames)
+    loading = (clock() - started) / len(frames)
     with autocast(predictor):
         state = predictor.init_state(folder)
         for each, box in boxes.items():
@@ -145,15 +154,15 @@ def compare(
     unequal = 0
     for index, path in enumerate(frames):
         for who in ("official", "ours") if index % 2 else ("ours", "official"):
-            started = perf_counter()
+            started = clock()
             if who == "official":
                 expected = next(theirs)
-                official_s.append(perf_counter() - started)
+                official_s.append(clock() - started)
             else:
                 image = pixels(path)
-                reading_s.append(perf_counter() - started)
+                reading_s.append(clock() - started)
                 found = session.step(index, image)
-                ours_s.append(perf_counter() - started - reading_s[-1])
+                ours_s.append(clock() - started - reading_s[-1])
         unequal += sum(
             not np.array_equal(rle.decode(found[each].mask), expected[each]) for each in boxes
         )
@@ -169,7 +178,7 @@ def compare(
         "ours_s": ours,
         "ratio": (steps + loading) / (ours + reading),
         "ratio_of_steps": steps / ours,
-        "ratio_of_sums": sum(official_s[FIRST:]) / sum(ours_s[FIRST:]),
+        "ratio_of_least": min(official_s[FIRST:]) / min(ours_s[FIRST:]),
         "unequal_masks": unequal,
     }
 

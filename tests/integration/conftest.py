@@ -73,8 +73,9 @@ def command(
     monkeypatch.chdir(work)
     monkeypatch.delenv("PIXANO_STORE", raising=False)
     monkeypatch.setenv("COUNTING_LOG", str(log.path))
-    monkeypatch.syspath_prepend(str(counting_distribution))
+    # Before they can be found: else they would stay registered, as what is gone after this test.
     plugins.discover_models()
+    monkeypatch.syspath_prepend(str(counting_distribution))
     monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
     monkeypatch.setattr(plugins, "_failures", None)
 
