@@ -1,7 +1,8 @@
 """Models for the tests, offered to the tool by a real entry point of a distribution on the path.
 
 Each call of a network leaves a line in a log before it runs. Lines of one write with O_APPEND never
-mix, whatever the number of processes.
+mix, whatever the number of processes. `COUNTING_DELAY` makes each call take so many seconds more, so
+that what a test does amid a run is amid it on any machine.
 """
 
 import hashlib
@@ -27,10 +28,15 @@ def note(kind, content):
     os.close(log)
 
 
+def wait():
+    time.sleep(float(os.environ.get("COUNTING_DELAY", "0")))
+
+
 @register_model("counting-detector")
 class CountingDetector(PicoDet):
     def predict(self, input):  # noqa: A002
         note("detect", input.image.tobytes())
+        wait()
         return super().predict(input)
 
 
@@ -45,6 +51,7 @@ class Noted:
 
     def run(self, outputs, inputs):
         note(self.kind, inputs[self.name].tobytes())
+        wait()
         return self.session.run(outputs, inputs)
 
 
@@ -147,7 +154,7 @@ class CountingTracker(TrackingModel):
     def predict(self, input):  # noqa: A002
         for frame in input.video:
             note("track", frame.tobytes())
-        time.sleep(float(os.environ.get("COUNTING_SECONDS", 0)))
+        wait()
         found = []
         for number, first, box in zip(
             input.objects_ids, input.frame_indexes, input.boxes, strict=True

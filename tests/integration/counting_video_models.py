@@ -1,15 +1,13 @@
 """Fast models for the tests of videos: they see squares of plain colour, and note every call.
 
-They are offered to the tool as those of `counting_models` are. `COUNTING_DELAY` makes each call
-take so many seconds, so that a signal can meet it.
+They are offered to the tool as those of `counting_models` are.
 """
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
-from counting_models import note
+from counting_models import note, wait
 from scipy import ndimage
 
 from pixano_cli import rle
@@ -19,10 +17,6 @@ from pixano_cli.models.detection import DetectionModel, DetectionOutput
 from pixano_cli.models.segmentation import SegmentationModel, SegmentationOutput
 
 SCORES = {"red": 0.9, "green": 0.7, "blue": 0.4}
-
-
-def wait():
-    time.sleep(float(os.environ.get("COUNTING_DELAY", "0")))
 
 
 def counted():

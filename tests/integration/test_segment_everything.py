@@ -130,13 +130,15 @@ def test_a_killed_run_goes_on(
 ) -> None:
     photos(5)
     arguments = (*EVERYTHING, "-o", "out.json", "--concurrency", 1)
+    commands.environment["COUNTING_DELAY"] = "0.05"
     started = commands.start(*arguments)
-    assert started.until(lambda: len(log) > 2 * (POINTS + 1))
-    started.end(9)
+    assert started.until(lambda: len(log) > 2 * (POINTS + 1) + 3)
+    assert started.end(9).code == -9
+    commands.environment["COUNTING_DELAY"] = "0"
     done = commands.run(*arguments)
     assert done.code == 0, done.err
-    assert done.counts["cached"] >= 1
-    assert log.count("encode") <= 6
+    assert done.counts["cached"] == 2
+    assert log.count("encode") == 6
     killed = (work / "out.json").read_bytes()
     fresh = command(*EVERYTHING, "-o", "out.json", "--store", "fresh")
     assert fresh.counts["processed"] == 5

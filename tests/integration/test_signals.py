@@ -32,6 +32,8 @@ DETECT = (
     *("--store", "store", "-o", OUTPUTS[0], "-o", OUTPUTS[1]),
 )
 EARLIER = b"an earlier output"
+DELAY = {"COUNTING_DELAY": "0.05"}
+"""So that a run is not over before a test acts."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Interrupted:
         assert self.contents() == [EARLIER, EARLIER]
         self.check_no_temporary_file()
 
+    def check_earlier_or_whole(self) -> None:
+        for content, whole in zip(self.contents(), self.expected.contents, strict=True):
+            assert content in (whole, EARLIER)
+        self.check_no_temporary_file()
+
     def check_no_temporary_file(self) -> None:
         assert not [each for each in self.commands.folder.iterdir() if each.name[:2] == ".p"]
 
@@ -110,6 +117,7 @@ def interrupted(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_amid_the_run(interrupted: Interrupted, log: Log, number: signal.Signals) -> None:
+    interrupted.commands.environment |= DELAY
     started = interrupted.commands.start(*DETECT)
     assert started.until(lambda: len(log) > NUMBER // 3)
     done = started.end(number)
@@ -137,7 +145,8 @@ def test_at_any_time_of_the_start(interrupted: Interrupted, number: signal.Signa
             assert "pixano_cli/cli/app.py" not in done.err
         else:
             assert done.code in SIGNALLED[number], (milliseconds, done)
-        interrupted.check_untouched()
+        # On a fast machine the last ones come when all is done.
+        interrupted.check_earlier_or_whole()
     interrupted.check_the_next_run_ends_it()
 
 
@@ -226,9 +235,7 @@ def test_while_it_writes(
     code, err = waiting.signal(module, name, number, *DETECT)
     assert code == 128 + number, err
     assert "Traceback" not in err
-    for content, whole in zip(interrupted.contents(), interrupted.expected.contents, strict=True):
-        assert content in (whole, EARLIER)
-    interrupted.check_no_temporary_file()
+    interrupted.check_earlier_or_whole()
     interrupted.check_the_next_run_ends_it()
 
 
@@ -284,6 +291,7 @@ def test_signals_are_heard_while_the_store_is_locked(interrupted: Interrupted, l
 
 def test_on_a_terminal(interrupted: Interrupted, log: Log) -> None:
     """A bar is drawn, and a second signal does not leave the cursor hidden."""
+    interrupted.commands.environment |= DELAY
     terminal, other_end = pty.openpty()
     started = interrupted.commands.start(*DETECT, stderr=other_end)
     os.close(other_end)
@@ -305,6 +313,7 @@ def test_on_a_terminal(interrupted: Interrupted, log: Log) -> None:
 def test_an_export_of_a_stopped_run_says_what_is_missing(
     interrupted: Interrupted, log: Log
 ) -> None:
+    interrupted.commands.environment |= DELAY
     started = interrupted.commands.start(*DETECT)
     assert started.until(lambda: len(log) > 5)
     assert started.end(signal.SIGINT).code == 130

@@ -155,7 +155,7 @@ def test_ended_at_any_moment_a_run_ends_as_if_it_had_not_been(
     asked = log.times("track")
     (work / "out.json").unlink()
     log.clear()
-    commands.environment["COUNTING_SECONDS"] = "0.15"
+    commands.environment["COUNTING_DELAY"] = "0.15"
     arguments += ["--store", "store", "-o", "whole.parquet"]
     choose = random.Random(number)
     ended = 0
@@ -165,7 +165,7 @@ def test_ended_at_any_moment_a_run_ends_as_if_it_had_not_been(
         if started.until(lambda calls=calls: len(log) >= calls):
             done = started.end(number)
             ended += done.code != 0
-    commands.environment["COUNTING_SECONDS"] = "0"
+    commands.environment["COUNTING_DELAY"] = "0"
     done = commands.run(*arguments)
     assert done.code == 0, done.err
     assert {name: (work / name).read_bytes() for name in wanted} == wanted
