@@ -37,16 +37,23 @@ def _speed(sizes: Sizes) -> Iterator[Figure]:
     options = ("--objects", sizes.sam2_objects, "--frames", str(sizes.sam2_frames))
     told = json.loads(program("sam2_speed.py", *options, "--threads", str(processors())).output)
     for result in told["results"]:
-        yield Figure(
-            "sam2",
-            f"{result['objects']} objects, frame by frame at {told['side']} pixels",
-            1 / result["ours_s_a_frame"],
-            1 / result["official_s_a_frame"],
-            "sam2's own predictor, its loading of frames not counted",
-            "frames/s",
-            Required("ratio", 1.0, at_least=True),
-            result,
-        )
+        steps, official_steps = result["ours_s"], result["official_s"]
+        whole = steps + result["our_reading_s"]
+        official = official_steps + result["official_loading_s"]
+        for what, ours_s, official_s, required in (
+            ("from files to masks", whole, official, Required("ratio", 1.0, at_least=True)),
+            ("its steps alone", steps, official_steps, None),
+        ):
+            yield Figure(
+                "sam2",
+                f"{result['objects']} objects at {told['side']} pixels, {what}",
+                1 / ours_s,
+                1 / official_s,
+                "sam2's own predictor",
+                "frames/s",
+                required,
+                result,
+            )
 
 
 def _memory(work: Path, sizes: Sizes) -> Iterator[Figure]:
