@@ -1,8 +1,8 @@
 """Models for the tests, offered to the tool by a real entry point of a distribution on the path.
 
 Each call of a network leaves a line in a log before it runs. Lines of one write with O_APPEND never
-mix, whatever the number of processes. `COUNTING_DELAY` makes each call take so many seconds more, so
-that what a test does amid a run is amid it on any machine.
+mix, whatever the number of processes. `COUNTING_DELAY` makes each call take so many seconds more:
+what a test does amid a run is amid it on any machine then.
 """
 
 import hashlib

@@ -86,6 +86,8 @@ def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool 
             configuration cannot be used.
     """
     _check_packages(checkpoint)
+    from pixano_cli.models.sam2.onednn import share_with_onednn
+
     where = _device(device)
     weights_file = checkpoint.weights_file()
     model = _instantiate(checkpoint)
@@ -98,6 +100,8 @@ def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool 
         model.image_encoder.forward = torch.compile(
             model.image_encoder.forward, mode="max-autotune", fullgraph=True, dynamic=False
         )
+    elif where.type == "cpu":
+        share_with_onednn(model)
     network = Network(model, where, FirstAttention(model))
     with network.running():
         keep_encodings(model)
