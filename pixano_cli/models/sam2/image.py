@@ -6,79 +6,32 @@ This module is imported to find the models; torch and sam2 are loaded with a mod
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixano_cli.models.base import ModelCard, register_model
+from pixano_cli.models.base import register_model
 from pixano_cli.models.everything import EverythingInput, EverythingModel, PointMask
 from pixano_cli.models.point_prompts import PointPrompt, masks_wanted, point_prompts
-from pixano_cli.models.sam2.checkpoints import (
-    BASE_PLUS,
-    LARGE,
-    SMALL,
-    TINY,
-    Checkpoint,
-    Published,
-)
+from pixano_cli.models.sam2.checkpoints import BASE_PLUS, LARGE, SMALL, TINY
+from pixano_cli.models.sam2.loaded import Sam2Weights, card_of
 from pixano_cli.models.segmentation import SegmentationInput, SegmentationOutput
 
 if TYPE_CHECKING:
     from pixano_cli.models.sam2.image_network import ImageFeatures
-    from pixano_cli.models.sam2.networks import Network
 
 
-def _card(published: Published, size: str) -> ModelCard:
-    return ModelCard(
-        description=f"SAM 2.1 {size}: masks from boxes and points",
-        license="Apache-2.0",
-        origin=f"{published.file} of {published.repository} on Hugging Face (Meta, 2024)",
-    )
+_USE = "masks from boxes and points"
 
 
-class Sam2Image(EverythingModel):
+class Sam2Image(Sam2Weights, EverythingModel):
     """Segmenter by prompts, with the answers of sam2's own `SAM2ImagePredictor`.
 
     The embedding it returns, with the high-resolution features that belong to it, saves the image
     encoder the next time. Scores are rounded to 0.00001.
 
-    Parameters (`model_params`):
-        device: "cpu" (default), "cuda", "cuda:N", "mps" or "auto".
-        checkpoint: One's own file of weights, .pt or .safetensors; `path` is the same.
-        config: The network of those weights: a YAML file, or a name inside the package sam2.
-        overrides: Changes to that network, a list of "model.KEY=VALUE".
-        compile: Whether to compile the image encoder (default no).
+    Its parameters are those of `Sam2Weights`.
     """
-
-    published: ClassVar[Published]
-
-    _network: Network | None = None
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of weights and network; of a published model the sha256 of its file.
-
-        Raises:
-            ModelError: If one's own weights or configuration cannot be read.
-        """
-        return self._checkpoint().digest
-
-    def load_model(self) -> None:
-        """Load the weights, and fetch them before if they are published ones.
-
-        Raises:
-            UsageError: If a parameter is unknown or cannot be used.
-            ModelError: If torch or sam2 is missing, the weights cannot be had or used, or the
-                device is not there.
-        """
-        from pixano_cli.models.sam2.networks import load_network
-
-        parameters = self.config.model_params
-        self._network = load_network(
-            self._checkpoint(),
-            str(parameters.get("device", "cpu")),
-            compiled=bool(parameters.get("compile", False)),
-        )
 
     def predict(self, input: SegmentationInput) -> SegmentationOutput:  # noqa: A002
         """Make the masks of one image.
@@ -150,30 +103,13 @@ class Sam2Image(EverythingModel):
                     if stability >= request.min_stability and bool((whole > 0).any()):
                         yield PointMask(image_network.mask_of(whole), iou, stability, point)
 
-    def unload(self) -> None:
-        """Free the network."""
-        network, self._network = self._network, None
-        if network is not None and network.device.type == "cuda":
-            import torch
-
-            del network
-            torch.cuda.empty_cache()
-
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint.of(self.published, self.config.model_params)
-
-    def _loaded(self) -> Network:
-        if self._network is None:
-            raise RuntimeError("load_model() must be called first")
-        return self._network
-
 
 @register_model(TINY.name)
 class Sam2ImageTiny(Sam2Image):
     """SAM 2.1 with its smallest image encoder, 39 million weights."""
 
     published = TINY
-    card = _card(TINY, "tiny (156 MB)")
+    card = card_of(TINY, _USE)
 
 
 @register_model(SMALL.name)
@@ -181,7 +117,7 @@ class Sam2ImageSmall(Sam2Image):
     """SAM 2.1 with 46 million weights."""
 
     published = SMALL
-    card = _card(SMALL, "small (184 MB)")
+    card = card_of(SMALL, _USE)
 
 
 @register_model(BASE_PLUS.name)
@@ -189,7 +125,7 @@ class Sam2ImageBasePlus(Sam2Image):
     """SAM 2.1 with 81 million weights."""
 
     published = BASE_PLUS
-    card = _card(BASE_PLUS, "base-plus (324 MB)")
+    card = card_of(BASE_PLUS, _USE)
 
 
 @register_model(LARGE.name)
@@ -197,4 +133,4 @@ class Sam2ImageLarge(Sam2Image):
     """SAM 2.1 with its largest image encoder, 224 million weights."""
 
     published = LARGE
-    card = _card(LARGE, "large (898 MB)")
+    card = card_of(LARGE, _USE)

@@ -6,19 +6,12 @@ This module is imported to find the models; torch and sam2 are loaded with a mod
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pixano_cli.models.base import ModelCard, RGBImage, register_model
-from pixano_cli.models.sam2.checkpoints import (
-    BASE_PLUS,
-    LARGE,
-    SMALL,
-    TINY,
-    Checkpoint,
-    Published,
-)
+from pixano_cli.models.base import RGBImage, register_model
+from pixano_cli.models.sam2.checkpoints import BASE_PLUS, LARGE, SMALL, TINY
+from pixano_cli.models.sam2.loaded import Sam2Weights, card_of
 from pixano_cli.models.tracking import (
     ObjectPrompt,
     StreamingTrackingModel,
@@ -27,61 +20,14 @@ from pixano_cli.models.tracking import (
     TrackingSession,
 )
 
-if TYPE_CHECKING:
-    from pixano_cli.models.sam2.networks import Network
+_USE = "objects followed through a video"
 
 
-def _card(published: Published, description: str) -> ModelCard:
-    return ModelCard(
-        description=f"SAM 2.1 {description}: objects followed through a video",
-        license="Apache-2.0",
-        origin=f"{published.file} of {published.repository} on Hugging Face (Meta, 2024)",
-    )
-
-
-class Sam2Video(StreamingTrackingModel):
+class Sam2Video(Sam2Weights, StreamingTrackingModel):
     """Tracker by prompts, frame by frame, in memory that does not grow with the video.
 
-    Parameters (`model_params`):
-        device: "cpu" (default), "cuda", "cuda:N", "mps" or "auto".
-        checkpoint: One's own file of weights, .pt or .safetensors; `path` is the same.
-        config: The network of those weights: a YAML file, or a name inside the package sam2.
-        overrides: Changes to that network, a list of "model.KEY=VALUE".
-        compile: Whether to compile the image encoder (default no).
+    Its parameters are those of `Sam2Weights`.
     """
-
-    published: ClassVar[Published]
-
-    _network: Network | None = None
-    _digest: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of weights and network; of a published model the sha256 of its file.
-
-        Raises:
-            ModelError: If one's own weights or configuration cannot be read.
-        """
-        if self._digest is None:
-            self._digest = self._checkpoint().digest
-        return self._digest
-
-    def load_model(self) -> None:
-        """Load the weights, and fetch them before if they are published ones.
-
-        Raises:
-            UsageError: If a parameter is unknown or cannot be used.
-            ModelError: If torch or sam2 is missing, the weights cannot be had or used, or the
-                device is not there.
-        """
-        from pixano_cli.models.sam2.networks import load_network
-
-        parameters = self.config.model_params
-        self._network = load_network(
-            self._checkpoint(),
-            str(parameters.get("device", "cpu")),
-            compiled=bool(parameters.get("compile", False)),
-        )
 
     def open_session(
         self, width: int, height: int, state: bytes | None = None, *, length: int | None = None
@@ -147,30 +93,13 @@ class Sam2Video(StreamingTrackingModel):
             session.close()
         return answer
 
-    def unload(self) -> None:
-        """Free the network."""
-        network, self._network = self._network, None
-        if network is not None and network.device.type == "cuda":
-            import torch
-
-            del network
-            torch.cuda.empty_cache()
-
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint.of(self.published, self.config.model_params)
-
-    def _loaded(self) -> Network:
-        if self._network is None:
-            raise RuntimeError("load_model() must be called first")
-        return self._network
-
 
 @register_model(TINY.name)
 class Sam2VideoTiny(Sam2Video):
     """SAM 2.1 with its smallest image encoder, 39 million weights."""
 
     published = TINY
-    card = _card(TINY, "tiny (156 MB)")
+    card = card_of(TINY, _USE)
 
 
 @register_model(SMALL.name)
@@ -178,7 +107,7 @@ class Sam2VideoSmall(Sam2Video):
     """SAM 2.1 with 46 million weights."""
 
     published = SMALL
-    card = _card(SMALL, "small (184 MB)")
+    card = card_of(SMALL, _USE)
 
 
 @register_model(BASE_PLUS.name)
@@ -186,7 +115,7 @@ class Sam2VideoBasePlus(Sam2Video):
     """SAM 2.1 with 81 million weights."""
 
     published = BASE_PLUS
-    card = _card(BASE_PLUS, "base-plus (324 MB)")
+    card = card_of(BASE_PLUS, _USE)
 
 
 @register_model(LARGE.name)
@@ -194,7 +123,7 @@ class Sam2VideoLarge(Sam2Video):
     """SAM 2.1 with its largest image encoder, 224 million weights."""
 
     published = LARGE
-    card = _card(LARGE, "large (898 MB)")
+    card = card_of(LARGE, _USE)
 
 
 def _prompt(request: TrackingInput, index: int) -> ObjectPrompt:
