@@ -80,7 +80,7 @@ class Silence:
     def resume(self, item: ledger.Item, frame: int) -> None:
         """Do nothing."""
 
-    def part(self, item: ledger.Item, done: int, of: int | None) -> None:
+    def part(self, item: ledger.Item, frame: int, of: int | None) -> None:
         """Do nothing."""
 
     def stop(self) -> None:

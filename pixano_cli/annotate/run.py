@@ -66,8 +66,11 @@ class Progress(Protocol):
     def resume(self, item: Item, frame: int) -> None:
         """A video goes on from this frame."""
 
-    def part(self, item: Item, done: int, of: int | None) -> None:
-        """So many frames of a video are done, of about as many; None if nobody knows."""
+    def part(self, item: Item, frame: int, of: int | None) -> None:
+        """A video's first `frame` frames are done, of about `of`; None if nobody knows.
+
+        Frames of the source are meant, whether they are looked at or not.
+        """
 
     def stop(self) -> None:
         """No more will be done."""

@@ -112,11 +112,11 @@ class Bar:
             line = _resume_line(item, frame)
             self._bar.console.print(line, markup=False, highlight=False)
 
-    def part(self, item: Item, done: int, of: int | None) -> None:
+    def part(self, item: Item, frame: int, of: int | None) -> None:
         """Say how far the video is."""
         if self._bar is not None and self._task is not None:
             total = f"/{of:,}" if of else ""
-            self._bar.update(self._task, rate=f"{item.file_name}: frame {done:,}{total}")
+            self._bar.update(self._task, rate=f"{item.file_name}: frame {frame:,}{total}")
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -164,13 +164,13 @@ class Lines:
         """Say from where a video goes on."""
         note(_resume_line(item, frame))
 
-    def part(self, item: Item, done: int, of: int | None) -> None:
+    def part(self, item: Item, frame: int, of: int | None) -> None:
         """Print a line about a video if the last is some time ago."""
         now = monotonic()
         if now - self._last >= LINE_EVERY_S:
             self._last = now
             total = f" of about {of:,}" if of else ""
-            note(f"{item.file_name}: {counted(done, 'frame')}{total} done")
+            note(f"{item.file_name}: frame {frame:,}{total}")
 
     def stop(self) -> None:
         """Do nothing: the summary follows."""

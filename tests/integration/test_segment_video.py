@@ -255,8 +255,8 @@ class TestPython:
             def advance(self, outcome: object) -> None:
                 seen.append(-1)
 
-            def part(self, item: object, done: int, of: int | None) -> None:
-                seen.append(done)
+            def part(self, item: object, frame: int, of: int | None) -> None:
+                seen.append(frame)
 
             def stop(self) -> None:
                 seen.append(-2)
@@ -268,7 +268,7 @@ class TestPython:
         )
         assert summary.frames == 2
         assert (summary.total, summary.processed, summary.annotations) == (1, 1, 2)
-        assert seen == [1, 1, 2, -1, -2]
+        assert seen == [1, 1, 31, -1, -2]
         content = output.read_bytes()
         again = pixano_cli.segment_video([str(SAMPLES / "pan.mp4")], [output], mask_every=2, **how)
         assert (again.processed, again.cached) == (0, 1)

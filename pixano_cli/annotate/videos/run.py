@@ -148,7 +148,8 @@ class _Runner:
             async with aclosing(task.follow(at_hand, work, store, checkpoint)) as frames:
                 async for followed in frames:
                     await begun.add(followed)
-                    self._progress.part(item, begun.frames, video.facts.claimed_frames)
+                    frame = followed.at.index + 1
+                    self._progress.part(item, frame, video.facts.claimed_frames)
                     if self.is_to_stop() and followed.commit is not Commit.NOT_YET:
                         await begun.commit()
                         return None
