@@ -100,7 +100,6 @@ class RecordImages:
                 yield Failed(each.name, type(error).__name__, str(error))
                 continue
             first = each.file.records[0]
-            is_frame = first.frame_index is not None
             yield AnnotatedImage(
                 file_name=each.name,
                 sha256=each.file.data_hash,
@@ -108,8 +107,7 @@ class RecordImages:
                 height=each.picture.height,
                 orientation=each.picture.orientation,
                 annotations=order(shown),
-                # A frame is named by its video's name, and one of its own.
-                video=each.name.rpartition("/")[0] if is_frame else None,
+                video=each.file.video,
                 frame_index=first.frame_index,
                 timestamp_s=first.timestamp_s,
             )

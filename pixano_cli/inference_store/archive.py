@@ -2,13 +2,15 @@
 
 It holds, for records sorted by the name of their file:
 
-- `inputs/...`: the inputs, each under its file's name made safe: see `safe_paths`.
+- `inputs/...`: the inputs, each under its file's name made safe: see `safe_paths`. A video is
+  there once for all of its frames.
 - `annotations.jsonl`: an object a file: `path`, its input's in the archive; `annotations`, if
   they are wanted: those of all records about the file that have a list of elements. An
   annotation has `class_label`, and by its model's task `bbox` {xmin, ymin, xmax, ymax},
   `oriented_bbox` {cx, cy, w, h, r} or `contour` [[{x, y}, ...], ...]; whatever else its element
   has (`score`, `rle`, ...) is kept as it is. A file whose input is gone has `missing`, true, and
-  there is nothing under its path.
+  there is nothing under its path. A frame of a video has `frame_index`, the source's, and
+  `timestamp_s`; its path is the video's, or its own file's where the video is a folder.
 - `inferences.jsonl`: an object a record: `path`, then what an Inference has: its id, times,
   hash, source and so on, `data`, the answer itself, as JSON, and `metadata`, if it is wanted.
 
@@ -18,7 +20,7 @@ The same records give the same bytes, wherever and whenever it is written.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +29,17 @@ from typing import IO, Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row
 
+from pixano_cli.errors import MediaError
 from pixano_cli.inference_store.blobs import BlobStorage
 from pixano_cli.inference_store.by_file import FileRecords, file_urls, pages_by_file
-from pixano_cli.inference_store.inputs import InputError, read_input
+from pixano_cli.inference_store.inputs import InputError, find_input, read_input
 from pixano_cli.inference_store.metadata import metadata_of
 from pixano_cli.inference_store.models import Metadata, TaskType
 from pixano_cli.inference_store.records import from_bytes
 from pixano_cli.inference_store.safe_paths import Paths
 from pixano_cli.inference_store.times import from_microseconds
 from pixano_cli.inference_store.zip_writer import ZipWriter
-from pixano_cli.media.identity import SIGNATURE_BYTES, sniff
+from pixano_cli.media.identity import SIGNATURE_BYTES, open_file, read_file, sniff
 
 INPUTS = "inputs"
 ANNOTATIONS = "annotations.jsonl"
@@ -101,7 +104,7 @@ def write_archive(
     archived = Archived()
     with ExitStack() as opened:
         out = opened.enter_context(ZipWriter(path))
-        paths = opened.enter_context(Paths(INPUTS))
+        inputs = _Inputs(out, opened.enter_context(Paths(INPUTS)), blobs)
         lines, records = (
             opened.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=_BUFFER))
             for _ in range(2)
@@ -110,12 +113,16 @@ def write_archive(
             known = _metadata(connection, page) if metadata else {}
             urls = file_urls(connection, [file.data_hash for file in page])
             for file in page:
-                line: dict[str, Any] = {"path": paths.give(file.name)}
+                within, missing = inputs.add(file, urls.get(file.data_hash, ()))
+                first = file.records[0]
+                frame: dict[str, Any] = {}
+                if file.video is not None:
+                    frame = {"frame_index": first.frame_index, "timestamp_s": first.timestamp_s}
+                line: dict[str, Any] = {"path": within, **frame}
                 if annotations:
                     line["annotations"] = [*_annotations(file)]
                     archived.annotations += len(line["annotations"])
                     archived.empty += not line["annotations"]
-                missing = _add_input(out, line["path"], blobs, file, urls)
                 if missing is not None:
                     line["missing"] = True
                     archived.missing += 1
@@ -181,26 +188,62 @@ def _inference(record: Row[Any], path: str, metadata: list[Metadata] | None) -> 
     return line
 
 
-def _add_input(
-    out: ZipWriter,
-    path: str,
-    blobs: BlobStorage,
-    file: FileRecords,
-    urls: Mapping[str, list[str]],
-) -> str | None:
-    """Add a file's input; return why not, where it is gone."""
-    try:
-        data = read_input(blobs, file.records, urls.get(file.data_hash, ()))
-    except InputError as error:
-        return str(error)
-    out.add(path, data, compress=sniff(data[:SIGNATURE_BYTES]) not in _COMPRESSED)
-    return None
+class _Inputs:
+    """The inputs in an archive."""
+
+    def __init__(self, out: ZipWriter, paths: Paths, blobs: BlobStorage) -> None:
+        self._out = out
+        self._paths = paths
+        self._blobs = blobs
+        # By name and digest: the path of a video in the archive, or the folder of its frames.
+        self._videos: dict[tuple[str, str], tuple[str | Path, str | None]] = {}
+
+    def add(self, file: FileRecords, urls: Sequence[str]) -> tuple[str, str | None]:
+        """Add a file's input; return its path, and where it is gone the reason.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        if file.video is None or any(each.data_storage_key for each in file.records):
+            path = self._paths.give(file.name)
+            return path, self._add(path, lambda: read_input(self._blobs, file.records, urls))
+        key = (file.video, file.data_hash)
+        if key not in self._videos:
+            self._videos[key] = self._add_video(file, urls)
+        found, missing = self._videos[key]
+        if isinstance(found, str):
+            return found, missing
+        path = self._paths.give(file.name)
+        frame = found / file.records[0].frame_file
+        return path, self._add(path, lambda: read_file(frame))
+
+    def _add(self, path: str, read: Callable[[], bytes]) -> str | None:
+        try:
+            data = read()
+        except (InputError, MediaError) as error:
+            return str(error)
+        self._out.add(path, data, compress=sniff(data[:SIGNATURE_BYTES]) not in _COMPRESSED)
+        return None
+
+    def _add_video(self, file: FileRecords, urls: Sequence[str]) -> tuple[str | Path, str | None]:
+        """Add a video's file, or find the folder of its frames."""
+        assert file.video is not None
+        try:
+            source = find_input(file.data_hash, urls)
+        except InputError as error:
+            return self._paths.give(file.video), str(error)
+        if source.is_dir():
+            return source, None
+        path = self._paths.give(file.video)
+        with open_file(source) as stream:
+            self._out.add_stream(path, stream, source.stat().st_size, compress=False)
+        return path, None
 
 
 def _add_spool(out: ZipWriter, name: str, spool: IO[bytes]) -> None:
     size = spool.tell()
     spool.seek(0)
-    out.add_stream(name, spool, size)
+    out.add_stream(name, spool, size, compress=True)
 
 
 def _metadata(connection: Connection, page: list[FileRecords]) -> dict[int, list[Metadata]]:

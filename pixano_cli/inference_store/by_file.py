@@ -35,7 +35,13 @@ NAMES_FILE = and_(
 
 _name = func.coalesce(_metadata.c.value, _table.c.inference_id)
 _ROWS = (
-    select(_table, _embeddings.c.vector, _frames.c.frame_index, _frames.c.timestamp_s)
+    select(
+        _table,
+        _embeddings.c.vector,
+        _frames.c.frame_index,
+        _frames.c.timestamp_s,
+        _frames.c.file_name.label("frame_file"),
+    )
     .outerjoin(_embeddings, _embeddings.c.inference == _table.c.id)
     .outerjoin(_frames, _frames.c.inference == _table.c.id)
     .where(_table.c.id.in_(bindparam("rows", expanding=True)))
@@ -50,12 +56,20 @@ class FileRecords:
         name: Its name, whatever that is: it may be of any form.
         data_hash: What the records give as the sha256 of its content.
         records: Rows of the table of inferences, each with its `vector` if it is an embedding, and
-            its `frame_index` and `timestamp_s` if it is of a video's frame.
+            its `frame_index` and `timestamp_s` if it is of a video's frame; with `frame_file`, the
+            name of that frame's own file, where the video is a folder.
     """
 
     name: str
     data_hash: str
     records: Sequence[Row[Any]]
+
+    @property
+    def video(self) -> str | None:
+        """The name of the video that this is a frame of; None for any other file."""
+        is_frame = self.records[0].frame_index is not None
+        # A frame is named by its video's name, and one of its own.
+        return self.name.rpartition("/")[0] if is_frame else None
 
 
 def pages_by_file(

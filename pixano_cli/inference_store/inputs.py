@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
@@ -11,6 +12,9 @@ from pixano_cli.errors import MediaError, StoreError
 from pixano_cli.inference_store.blobs import BlobStorage, is_key
 from pixano_cli.media.flight import path_of
 from pixano_cli.media.identity import read_file, sha256
+from pixano_cli.media.video_identity import digest_of
+
+_UNKNOWN = "the store has no input of it and knows no file"
 
 
 class InputError(StoreError):
@@ -48,5 +52,32 @@ def read_input(blobs: BlobStorage, records: Sequence[Row[Any]], urls: Sequence[s
             continue
         if sha256(data) == records[0].data_hash:
             return data
-        reasons.append(f"{str(path_of(url))!r} has changed since")
-    raise InputError("; ".join(reasons) or "the store has no input of it and knows no file")
+        reasons.append(_changed(url))
+    raise InputError("; ".join(reasons) or _UNKNOWN)
+
+
+def find_input(data_hash: str, urls: Sequence[str]) -> Path:
+    """Return a video's file, or the folder of its frames.
+
+    Args:
+        data_hash: Its digest: see `video_identity`.
+        urls: Where it was when it was last read.
+
+    Raises:
+        InputError: If it is nowhere, or has changed.
+    """
+    reasons = []
+    for url in urls:
+        try:
+            digest, _ = digest_of(path_of(url))
+        except MediaError as error:
+            reasons.append(str(error))
+            continue
+        if digest == data_hash:
+            return path_of(url)
+        reasons.append(_changed(url))
+    raise InputError("; ".join(reasons) or _UNKNOWN)
+
+
+def _changed(url: str) -> str:
+    return f"{str(path_of(url))!r} has changed since"

@@ -84,28 +84,31 @@ class ZipWriter:
         self._out.write(content)
         self._note(entry)
 
-    def add_stream(self, name: str, source: IO[bytes], size: int) -> None:
-        """Add an entry, compressed, of any size; little of it is in memory at once.
+    def add_stream(self, name: str, source: IO[bytes], size: int, *, compress: bool) -> None:
+        """Add an entry of any size; little of it is in memory at once.
 
         Args:
             name: As for `add`.
             source: What it holds, from where it stands to its end.
             size: How many bytes that is.
+            compress: Whether to compress it.
         """
+        method = DEFLATED if compress else STORED
         offset = self._out.tell()
         # Compressed it is hardly larger, so this decides whether its header has ZIP64's field.
         wide = not _fits_32(size + (size >> 10) + 1024)
-        self._out.write(_Entry(name.encode(), DEFLATED, 0, 0, 0, offset, wide).header())
+        self._out.write(_Entry(name.encode(), method, 0, 0, 0, offset, wide).header())
         start = self._out.tell()
         deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         checksum = read = 0
         while chunk := source.read(_BUFFER):
             checksum = zlib.crc32(chunk, checksum)
             read += len(chunk)
-            self._out.write(deflate.compress(chunk))
-        self._out.write(deflate.flush())
+            self._out.write(deflate.compress(chunk) if compress else chunk)
+        if compress:
+            self._out.write(deflate.flush())
         end = self._out.tell()
-        entry = _Entry(name.encode(), DEFLATED, checksum, end - start, read, offset, wide)
+        entry = _Entry(name.encode(), method, checksum, end - start, read, offset, wide)
         self._out.seek(offset)
         self._out.write(entry.header())
         self._out.seek(end)

@@ -27,12 +27,16 @@ def write(path: Path, content: Content, streamed: bytes) -> bytes:
     with ZipWriter(path) as out:
         for name, data, compress in content:
             out.add(name, data, compress=compress)
-        out.add_stream("/streamed", io.BytesIO(streamed), len(streamed))
+        for compress in (True, False):
+            name = f"/streamed-{compress}"
+            out.add_stream(name, io.BytesIO(streamed), len(streamed), compress=compress)
     return path.read_bytes()
 
 
 def check(path: Path, content: Content, streamed: bytes) -> None:
-    written = {name: data for name, data, _ in content} | {"/streamed": streamed}
+    written = {name: data for name, data, _ in content} | {
+        f"/streamed-{compress}": streamed for compress in (True, False)
+    }
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == list(written)

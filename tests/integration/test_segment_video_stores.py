@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 import orjson
 import pytest
+from PIL import Image
 
-from .clips import Square, write_clip
+from .clips import Square, pictures, write_clip
 from .tool import Commands, Done, Log, check_store, query
 
 Command = Callable[..., Done]
@@ -193,6 +195,35 @@ def test_exports_of_what_was_recorded(command: Command, work: Path, log: Log, cl
         assert done.code == 2
         assert says in done.line
     assert len(log) == calls
+
+
+def test_an_archive_has_a_video_once(command: Command, work: Path, clip: Path) -> None:
+    folder = work / "videos" / "seq"
+    folder.mkdir()
+    for index, picture in enumerate(pictures(3, SQUARES)):
+        Image.fromarray(picture).save(folder / f"{index:03}.png")
+    gone = write_clip(work / "videos" / "gone.mp4", 4, SQUARES)
+    assert command(*SEGMENT).code == 0
+    gone.unlink()
+    done = command("store", "export", "-o", "all.zip")
+    assert done.code == 0, done.err
+    with zipfile.ZipFile(work / "all.zip") as archive:
+        assert archive.testzip() is None
+        files = {name for name in archive.namelist() if name.startswith("inputs/")}
+        assert files == {"inputs/a.mp4", *(f"inputs/seq/{each:03}.png" for each in range(3))}
+        assert archive.read("inputs/a.mp4") == clip.read_bytes()
+        for each in range(3):
+            name = f"seq/{each:03}.png"
+            assert archive.read(f"inputs/{name}") == (work / "videos" / name).read_bytes()
+        lines = [orjson.loads(line) for line in archive.read("annotations.jsonl").splitlines()]
+    found = [(each["path"], each["frame_index"], "missing" in each) for each in lines]
+    assert sorted(found) == [
+        *(("inputs/a.mp4", index, False) for index in range(FRAMES)),
+        *(("inputs/gone.mp4", index, True) for index in range(4)),
+        *((f"inputs/seq/{index:03}.png", index, False) for index in range(3)),
+    ]
+    times = {each["frame_index"]: each["timestamp_s"] for each in lines if "a.mp4" in each["path"]}
+    assert times == pytest.approx({index: index / 25 for index in range(FRAMES)})
 
 
 def test_answers_that_expire_are_asked_for_again(
