@@ -81,6 +81,7 @@ def segment(
     min_area: int | None = None,
     checkpoint: str | Path | None = None,
     model_config: str | Path | None = None,
+    compiled: bool = False,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     **options: Unpack[Options],
@@ -101,6 +102,7 @@ def segment(
         min_area: With `everything`, least pixels of a mask; 0.
         checkpoint: The segmenter's weights, in place of those that it has.
         model_config: The network that they are of; None for the segmenter's own.
+        compiled: Whether the segmenter's image encoder is compiled; for a sam2 model.
         progress: Told of every file.
         stop: Once set, the run ends as soon as what is in flight is recorded.
         **options: See `Settings`.
@@ -109,7 +111,7 @@ def segment(
         PixanoAnnotateError: If the job cannot be begun or ended.
     """
     wanted = Wanted.given(everything, points_per_side, min_stability, min_area)
-    settings = with_weights(Settings(**options), model, checkpoint, model_config)
+    settings = with_weights(Settings(**options), model, checkpoint, model_config, compiled=compiled)
     return execute(
         sources,
         outputs,

@@ -130,7 +130,7 @@ def provider_of(settings: Settings) -> InferenceProvider:
 
 
 def _flag(option: str) -> str:
-    flags = {"boxes": "--box-format", "model_params": "--checkpoint"}
+    flags = {"boxes": "--box-format", "model_params": "--checkpoint or --compile"}
     return flags.get(option, f"--{option.replace('_', '-')}")
 
 

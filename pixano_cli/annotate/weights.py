@@ -1,4 +1,4 @@
-"""One's own weights in place of those that a local model has."""
+"""How a local model is loaded: with one's own weights in place of its own, and compiled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ def with_weights(
     model: str | None,
     checkpoint: str | Path | None,
     config: str | Path | None,
+    *,
+    compiled: bool,
 ) -> Settings:
-    """Return settings by which a model has these weights.
+    """Return settings by which a model has these weights, and is compiled.
 
     Args:
         settings: How a job is to be run.
@@ -23,20 +25,26 @@ def with_weights(
         checkpoint: Its file of weights; None for those that it has.
         config: The network that the weights are of: a YAML file, or a name that the model knows;
             None for the model's own.
+        compiled: Whether its image encoder is compiled.
 
     Raises:
         UsageError: If there is no checkpoint, or it is not said of which model it is.
     """
-    if checkpoint is None and config is None:
+    given: dict[str, object] = {"compile": True} if compiled else {}
+    if checkpoint is not None:
+        given["path"] = str(checkpoint)
+    if config is not None:
+        given["config"] = str(config)
+    if not given:
         return settings
-    if checkpoint is None:
+    if config is not None and checkpoint is None:
         raise UsageError("--model-config: it says of which network a --checkpoint is: give both")
     if model is None:
+        option = "--compile" if checkpoint is None else "--checkpoint"
         raise UsageError(
-            "--checkpoint: name the model that it is of with --model, for example sam2.1-tiny"
+            f"{option}: name the model that it is of with --model, for example sam2.1-tiny"
         )
-    if not Path(checkpoint).is_file():
+    if checkpoint is not None and not Path(checkpoint).is_file():
         raise UsageError(f"--checkpoint: there is no file {checkpoint}")
-    given = {"path": str(checkpoint)} | ({} if config is None else {"config": str(config)})
     known = settings.model_params
     return replace(settings, model_params={**known, model: {**known.get(model, {}), **given}})

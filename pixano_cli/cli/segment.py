@@ -99,6 +99,7 @@ def segment(
     ] = None,
     checkpoint: options.Checkpoint = None,
     model_config: options.ModelConfig = None,
+    compiled: options.Compile = False,
     format: options.Format = None,  # noqa: A002 - the option's name
     classes: options.Classes = None,
     threshold: options.Threshold = None,
@@ -120,6 +121,6 @@ def segment(
         format=format,
         **run.settings,
     )
-    settings = with_weights(settings, model, checkpoint, model_config)
+    settings = with_weights(settings, model, checkpoint, model_config, compiled=compiled)
     command = segmentation(settings, model, detector, prompts, boxes, wanted)
     return run.job(sources, output, settings, command)

@@ -146,6 +146,7 @@ def segment_video(
     ] = 30,
     checkpoint: options.Checkpoint = None,
     model_config: options.ModelConfig = None,
+    compiled: options.Compile = False,
     format: Annotated[  # noqa: A002 - the option's name
         str | None,
         typer.Option(
@@ -192,7 +193,7 @@ def segment_video(
         format=format,
         **run.settings,
     )
-    settings = with_weights(settings, model, checkpoint, model_config)
+    settings = with_weights(settings, model, checkpoint, model_config, compiled=compiled)
     chosen = VideoOptions(
         model=model,
         detector=detector,

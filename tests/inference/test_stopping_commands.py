@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from .annotating import PATIENCE_S, Seer, Work, end, say, seer, stop, until
-from .own_server import answer
+from .own_server import Handler, answer
 
 COUNT = 60
 
@@ -69,8 +69,14 @@ def test_a_signal_while_a_limit_keeps_requests_waiting(work: Work, model: Seer) 
 
 def test_a_signal_while_the_server_wants_to_be_left_alone(work: Work, model: Seer) -> None:
     digests = work.pictures(8)
+    refuse = answer({}, 429, Retry_After="60")
+
+    def refuse_once_all_are_asked(handler: Handler) -> None:
+        until(lambda: model.asked.total() >= 8)
+        refuse(handler)
+
     # The first requests are refused for a minute; they have waited before, and are first again.
-    model.again = {digest: answer({}, 429, Retry_After="60") for digest in digests[:2]}
+    model.again = dict.fromkeys(digests[:2], refuse_once_all_are_asked)
     running = work.start(*asked(work, model))
     until(lambda: model.asked.total() >= 8)
     start = monotonic()

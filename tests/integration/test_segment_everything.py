@@ -161,6 +161,8 @@ def test_a_killed_run_goes_on(
         (("--min-area", "5"), "--min-area: it is for --everything"),
         (("--model-config", "a.yaml"), "--model-config: it says of which network"),
         (("--checkpoint", "own.pt"), "--checkpoint: name the model"),
+        (("--compile",), "--compile: name the model"),
+        (("--compile", "-m", "mobile-sam"), "nor is it compiled"),
         (("--checkpoint", "none.pt", "-m", "mobile-sam"), "there is no file none.pt"),
         (("--checkpoint", "own.pt", "-m", "mobile-sam"), "mobile-sam' has its weights in its"),
         (

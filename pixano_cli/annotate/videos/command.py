@@ -40,6 +40,7 @@ from pixano_cli.annotate.videos.tracks import GivenTracks, Identities, Linker
 from pixano_cli.annotate.videos.view import Tracks
 from pixano_cli.annotate.videos.windowed import Windowed
 from pixano_cli.annotate.videos.windows import WINDOW
+from pixano_cli.annotate.weights import with_weights
 from pixano_cli.annotations import Category
 from pixano_cli.errors import UsageError
 from pixano_cli.formats import video_format_of
@@ -117,6 +118,9 @@ def segment_video(
     mask_every: int | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     preview: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    model_config: str | Path | None = None,
+    compiled: bool = False,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     **options: Unpack[Options],
@@ -139,6 +143,9 @@ def segment_video(
         mask_every: See `VideoOptions`.
         checkpoint_every: See `VideoOptions`.
         preview: See `VideoOptions`.
+        checkpoint: The model's weights, in place of those that it has.
+        model_config: The network that they are of; None for the model's own.
+        compiled: Whether the model's image encoder is compiled; for a sam2 model.
         progress: Told of every video.
         stop: Once set, the run ends as soon as what is in flight is recorded.
         **options: See `Settings`.
@@ -149,7 +156,7 @@ def segment_video(
     Raises:
         PixanoAnnotateError: If the job cannot be begun or ended.
     """
-    settings = Settings(**options)
+    settings = with_weights(Settings(**options), model, checkpoint, model_config, compiled=compiled)
     command = video_segmentation(
         settings,
         VideoOptions(

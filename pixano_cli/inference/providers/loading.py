@@ -356,8 +356,9 @@ class LocalModels:
                 parameters = self._parameters.get(name, {})
                 if parameters and model_class.card is not None and model_class.card.weights:
                     raise UsageError(
-                        f"model {name!r} has its weights in its package and takes no others: "
-                        "leave --checkpoint out, or name another model"
+                        f"model {name!r} has its weights in its package and takes no others, "
+                        "nor is it compiled: leave --checkpoint and --compile out, or name another "
+                        "model"
                     )
                 config = ModelDeploymentConfig(
                     name=name,
