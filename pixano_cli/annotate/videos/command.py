@@ -36,7 +36,12 @@ from pixano_cli.annotate.videos.run import run_videos
 from pixano_cli.annotate.videos.sampling import Sampling
 from pixano_cli.annotate.videos.streamed import Streamed
 from pixano_cli.annotate.videos.task import VideoTask
-from pixano_cli.annotate.videos.tracks import GivenTracks, Identities, Linker
+from pixano_cli.annotate.videos.tracks import (
+    SAME_THING_IOU,
+    GivenTracks,
+    Identities,
+    Linker,
+)
 from pixano_cli.annotate.videos.view import Tracks
 from pixano_cli.annotate.videos.windowed import Windowed
 from pixano_cli.annotate.videos.windows import WINDOW
@@ -281,7 +286,13 @@ async def _objects(
     labels = found.view.labels
     finder = DetectorFinder(provider, found.request, found.vocabulary, labels, settings.timeout)
     assert found.view.threshold is not None
-    return _Objects(finder, found.view.threshold, categories, labels)
+    return _Objects(
+        finder,
+        found.view.threshold,
+        categories,
+        labels,
+        parameters=(("same_thing_iou", SAME_THING_IOU),),
+    )
 
 
 def _per_frame(

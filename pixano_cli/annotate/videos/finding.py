@@ -14,6 +14,7 @@ from pixano_cli.annotate.videos.answering import Answers
 from pixano_cli.annotate.videos.at_hand import FrameAtHand, VideoAtHand
 from pixano_cli.annotate.videos.objects import Detected, FileDetections
 from pixano_cli.annotate.videos.records import frame_record
+from pixano_cli.annotate.videos.tracks import distinct
 from pixano_cli.annotations import Box
 from pixano_cli.inference.provider import InferenceProvider
 from pixano_cli.inference.types import ImageZeroShotDetectionInput
@@ -86,7 +87,7 @@ class RecordedFrames:
 
 @dataclass(frozen=True, slots=True)
 class DetectorFinder:
-    """Asks a detector, unless it has answered.
+    """Asks a detector, unless it has answered; of several guesses at one thing one counts.
 
     Attributes:
         provider: Who is asked.
@@ -137,7 +138,7 @@ class DetectorFinder:
         return frame_record(at, self.request, self.request.key, elements)
 
     def _detections(self, elements: Sequence[Mapping[str, Any]]) -> tuple[Detected, ...]:
-        return tuple(
+        found = [
             Detected(
                 each["label"],
                 each["score"],
@@ -145,7 +146,8 @@ class DetectorFinder:
             )
             for each in elements
             if self.labels is None or each["label"] in self.labels
-        )
+        ]
+        return tuple(distinct(found))
 
 
 @dataclass(frozen=True, slots=True)

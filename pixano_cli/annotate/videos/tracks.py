@@ -37,6 +37,9 @@ _PART = 0.8
 
 # No frame is so large; the area of a box that reaches farther might not be a finite number.
 _FAR = 1e7
+SAME_THING_IOU = 0.8
+"""From this IoU on, two boxes of a frame are two guesses at one thing."""
+
 # Under this name a detection's place travels through the library.
 _INDEX = "index"
 
@@ -240,6 +243,20 @@ def iou(first: Box, second: Box) -> float:
     return both / (first.area + second.area - both)
 
 
+def distinct(found: Sequence[Detected]) -> list[Detected]:
+    """Return the detections of a frame without second guesses at what is found already.
+
+    A detector may find one animal twice, as a cat and as a dog, and labels play no part in linking:
+    the two would be two tracks, which take each other's boxes. Of boxes with an IoU of at least
+    `SAME_THING_IOU` that with the best score stays, whatever their labels.
+    """
+    kept: list[Detected] = []
+    for each in sorted(found, key=_best_first):
+        if all(iou(each.box, other.box) < SAME_THING_IOU for other in kept):
+            kept.append(each)
+    return kept
+
+
 def match_new(found: Sequence[Detected], known: Mapping[int, CompressedRLEData]) -> list[Detected]:
     """Return the detections of a frame that are of none of the objects that are followed.
 
@@ -257,7 +274,7 @@ def match_new(found: Sequence[Detected], known: Mapping[int, CompressedRLEData])
     masks = [mask for mask in known.values() if rle.area(mask)]
     boxes = [Box(*rle.bounding_box(mask)) for mask in masks]
     new = []
-    for each in sorted(found, key=lambda each: (-_strength(each), _from_left(each))):
+    for each in sorted(found, key=_best_first):
         if any(iou(each.box, box) >= _SAME_IOU for box in boxes):
             continue
         if _part_inside(each.box, masks) >= _PART:
@@ -289,6 +306,10 @@ def _strength(found: Detected) -> float:
 
 def _from_left(found: Detected) -> tuple[Any, ...]:
     return found.box, found.label, -_strength(found), found.score is None, found.track_id or 0
+
+
+def _best_first(found: Detected) -> tuple[Any, ...]:
+    return -_strength(found), _from_left(found)
 
 
 def _library(threshold: float, frame_rate: float) -> tuple[Any, Callable[[list[Detected]], Any]]:

@@ -20,6 +20,7 @@ from pixano_cli.annotate.videos.tracks import (
     Linked,
     Linker,
     between,
+    distinct,
     iou,
     label_of_tracks,
     match_new,
@@ -316,6 +317,43 @@ def test_tracks_are_those_of_the_library_with_their_first_detection(frames: list
             begun.setdefault(track_id, index)
         assert next(ours, None) is None
     assert len({*names.values()}) == len(names)
+
+
+@examples
+@given(st.lists(detections, max_size=12), st.randoms())
+def test_of_several_guesses_at_one_thing_the_best_stays(
+    frame: Frame, chance: random.Random
+) -> None:
+    kept = distinct(frame)
+    strengths = [1.0 if each.score is None else each.score for each in kept]
+    assert strengths == sorted(strengths, reverse=True)
+    for number, each in enumerate(kept):
+        assert all(iou(each.box, other.box) < 0.8 for other in kept[:number])
+    for each in frame:
+        strength = 1.0 if each.score is None else each.score
+        assert each in kept or any(
+            iou(each.box, other.box) >= 0.8 and (other.score is None or other.score >= strength)
+            for other in kept
+        )
+    shuffled = [*frame]
+    chance.shuffle(shuffled)
+    assert distinct(shuffled) == kept
+
+
+def test_a_thing_with_two_names_is_one_track() -> None:
+    """As a detector saw a cat that it took for a dog as well, each now and then more likely."""
+    chance = random.Random(3)
+    place = moving(20, 20, 3, 1)
+    frames = []
+    for index in range(20):
+        box = place(index)
+        assert box is not None
+        near = Box(box.xmin - 1, box.ymin, box.xmax, box.ymax + 1)
+        scores = chance.sample([0.75, 0.55], 2)
+        frames.append([Detected("cat", scores[0], box), Detected("dog", scores[1], near)])
+    assert {len(answer) for answer in linked(frames)} == {2}
+    answers = linked([distinct(frame) for frame in frames])
+    assert [track_id for answer in answers for _, track_id in answer] == [1] * 20
 
 
 def test_given_identities_are_kept_as_they_are() -> None:
