@@ -29,7 +29,7 @@ T = TypeVar("T")
 PROGRAM = (sys.executable, "-c", "from pixano_inference.cli import main; main()")
 """Starts a server of the version that is installed beside this project."""
 
-_READY_S = 150.0
+_READY_S = 300.0
 _PROJECT = Path(__file__).parents[2]
 _MODELS = """
 from pixano_inference.configs import DeploymentConfig, ModelConfig
