@@ -204,10 +204,12 @@ def test_a_model_is_not_unloaded_while_it_is_used(
 
 def test_closing_answers_what_waits_and_unloads(register: Register, picture: Picture) -> None:
     unloaded = []
+    begun, goes_on = threading.Event(), threading.Event()
 
     class Slow(Measure):
         def predict(self, input: DetectionInput) -> DetectionOutput:  # noqa: A002
-            time.sleep(0.1)
+            begun.set()
+            goes_on.wait(30)
             return super().predict(input)
 
         def unload(self) -> None:
@@ -219,7 +221,9 @@ def test_closing_answers_what_waits_and_unloads(register: Register, picture: Pic
         provider = LocalProvider(concurrency=1)
         await provider.list_models()
         asked = [asyncio.create_task(detect(provider, picture(20, 10))) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(begun.wait)
+        # Long after closing has dropped those that wait.
+        asyncio.get_running_loop().call_later(1.0, goes_on.set)
         await provider.aclose()
         return await asyncio.gather(*asked, return_exceptions=True)
 

@@ -150,16 +150,19 @@ def test_at_any_time_of_the_start(interrupted: Interrupted, number: signal.Signa
     interrupted.check_the_next_run_ends_it()
 
 
-# A program in which something of the tool takes until a signal comes, and tells when it begins.
+# A program in which something of the tool takes until a signal has come, and tells when it begins.
 WAITS = """
 import os, sys, time
 from pathlib import Path
+from pixano_cli.cli import signals
 
 def waiting(work):
     def begin(*arguments, **keywords):
         Path(os.environ["BEGUN"]).touch()
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not Path(os.environ["SENT"]).exists():
+        while time.monotonic() < deadline and not (
+            Path(os.environ["SENT"]).exists() and signals._received
+        ):
             time.sleep(0.01)
         return work(*arguments, **keywords)
     return begin
