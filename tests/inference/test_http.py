@@ -152,7 +152,7 @@ def test_a_wait_that_is_too_long_is_not_begun(server: OwnServer) -> None:
     server.on("/x", answer({}, 429, Retry_After="3600"))
     start = monotonic()
     assert "too busy" in str(fails(server))
-    assert monotonic() - start < 2.0
+    assert monotonic() - start < 10.0
     assert len(server.asked) == 1
 
 
@@ -170,7 +170,7 @@ def test_a_try_that_would_come_too_late_is_not_waited_for(server: OwnServer) -> 
     start = monotonic()
     error = fails(server, timeout=1.0, pace=60.0, tries=50)
     assert "too busy" in str(error)
-    assert monotonic() - start < 1.5
+    assert monotonic() - start < 5.0
 
 
 @pytest.mark.parametrize(
