@@ -71,9 +71,14 @@ def test_killed_and_started_again(work: Work, command: Command, tmp_path: Path) 
     log.touch()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
+
+    def is_amid() -> bool:
+        seen = noted(log)
+        return seen["answered"].total() >= 20 and (seen["asked"] - seen["answered"]).total() >= 4
+
     with seer_process(port, log, 0.2) as process:
         running = work.start(*work.command("--provider", "openai", "--url", url))
-        until(lambda: noted(log)["answered"].total() >= 20)
+        until(is_amid)
         process.send_signal(signal.SIGKILL)
         process.wait()
     before = noted(log)
