@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
@@ -14,7 +14,7 @@ from pixano_cli.media.flight import path_of
 from pixano_cli.media.identity import read_file, sha256
 from pixano_cli.media.video_identity import digest_of
 
-_UNKNOWN = "the store has no input of it and knows no file"
+T = TypeVar("T")
 
 
 class InputError(StoreError):
@@ -44,16 +44,12 @@ def read_input(blobs: BlobStorage, records: Sequence[Row[Any]], urls: Sequence[s
             if blobs.exists(key):
                 raise
             reasons.append(str(error))
-    for url in urls:
-        try:
-            data = read_file(path_of(url))
-        except MediaError as error:
-            reasons.append(str(error))
-            continue
-        if sha256(data) == records[0].data_hash:
-            return data
-        reasons.append(_changed(url))
-    raise InputError("; ".join(reasons) or _UNKNOWN)
+
+    def read(path: Path) -> tuple[str, bytes]:
+        data = read_file(path)
+        return sha256(data), data
+
+    return _unchanged(records[0].data_hash, urls, reasons, read)
 
 
 def find_input(data_hash: str, urls: Sequence[str]) -> Path:
@@ -66,18 +62,27 @@ def find_input(data_hash: str, urls: Sequence[str]) -> Path:
     Raises:
         InputError: If it is nowhere, or has changed.
     """
-    reasons = []
+    return _unchanged(data_hash, urls, [], lambda path: (digest_of(path)[0], path))
+
+
+def _unchanged(
+    data_hash: str,
+    urls: Sequence[str],
+    reasons: list[str],
+    read: Callable[[Path], tuple[str, T]],
+) -> T:
+    """Return what is read of the first file that still has this digest, which is read with it.
+
+    Raises:
+        InputError: If none has; the text has the reasons up to here as well.
+    """
     for url in urls:
         try:
-            digest, _ = digest_of(path_of(url))
+            digest, found = read(path_of(url))
         except MediaError as error:
             reasons.append(str(error))
             continue
         if digest == data_hash:
-            return path_of(url)
-        reasons.append(_changed(url))
-    raise InputError("; ".join(reasons) or _UNKNOWN)
-
-
-def _changed(url: str) -> str:
-    return f"{str(path_of(url))!r} has changed since"
+            return found
+        reasons.append(f"{str(path_of(url))!r} has changed since")
+    raise InputError("; ".join(reasons) or "the store has no input of it and knows no file")

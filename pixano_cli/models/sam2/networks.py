@@ -86,8 +86,6 @@ def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool 
             configuration cannot be used.
     """
     _check_packages(checkpoint)
-    from pixano_cli.models.sam2.onednn import share_with_onednn
-
     where = _device(device)
     weights_file = checkpoint.weights_file()
     model = _instantiate(checkpoint)
@@ -101,6 +99,8 @@ def load_network(checkpoint: Checkpoint, device: str = "cpu", *, compiled: bool 
             model.image_encoder.forward, mode="max-autotune", fullgraph=True, dynamic=False
         )
     elif where.type == "cpu":
+        from pixano_cli.models.sam2.onednn import share_with_onednn
+
         share_with_onednn(model)
     network = Network(model, where, FirstAttention(model))
     with network.running():
